@@ -62,6 +62,14 @@ MIGRATIONS: list[tuple[str, str]] = [
         "CREATE TABLE run_questions (run_id INTEGER, fingerprint BLOB, parts VARCHAR);",
     ),
     ("long lists of JSON among long texts", "SELECT 1 FROM long_texts LIMIT 1;"),
+    (
+        "how long chunks took",
+        """
+        CREATE TABLE chunks (
+            run_id INTEGER, model VARCHAR, machine VARCHAR, options VARCHAR, rows INTEGER, prompt_tokens BIGINT,
+            cached_tokens BIGINT, output_tokens BIGINT, seconds DOUBLE);
+        """,
+    ),
 ]
 
 
@@ -189,7 +197,7 @@ FAILURE_SCHEMA = pa.schema(
 )  # fmt: skip
 
 
-def note_used(db: duckdb.DuckDBPyConnection, run_id: int | None, used: Mapping[str, Any] | None) -> None:
+def note_used(db: duckdb.DuckDBPyConnection, run_id: int | None, used: Mapping[str, Any]) -> None:
     """Writes what a run used and made so far, if anybody counts it, so that it is known of one that is killed, too."""
     if used:
         db.execute("UPDATE runs SET report = ? WHERE run_id = ?", [json.dumps(used), run_id])

@@ -20,6 +20,7 @@ import duckdb
 import pyarrow as pa
 
 from batchinfer.cache import pieces
+from batchinfer.cache.chunks import ChunkNote
 from batchinfer.cache.questions import ASKED
 from batchinfer.cache.schema import (
     ASIDE_SQL,
@@ -34,7 +35,6 @@ from batchinfer.cache.schema import (
     applied_migrations,
     failure_row,
     generation_row,
-    note_used,
 )
 from batchinfer.core.clock import iso, now
 from batchinfer.core.database import database_file, detach, duckdb_errors, one, transaction
@@ -199,7 +199,7 @@ class Store:
 
     def commit(
         self, answers: Sequence[Answer], failures: Sequence[tuple[Failure, Mapping[str, Any]]], provenance: Provenance, *,
-        replace: bool, used: Mapping[str, Any] | None = None,
+        replace: bool, note: ChunkNote | None = None,
     ) -> None:  # fmt: skip
         """One chunk, in one transaction.
 
@@ -207,7 +207,7 @@ class Store:
         failures: those, and prompts that got no generation, each with its query.
         provenance: the same for all.
         replace: keys may be there already (a refresh).
-        used: what the run used and made so far, which is known then even if it is killed.
+        note: what else is known of it.
         """
         new = pieces.NewTexts()
         generations = [new.short(generation_row(answer, provenance)) for answer in answers]
@@ -223,7 +223,8 @@ class Store:
                 db.execute("DELETE FROM failures WHERE key IN (SELECT key FROM chunk UNION ALL SELECT key FROM failed)")
             db.execute("INSERT INTO generations BY NAME SELECT * FROM chunk")
             db.execute("INSERT INTO failures BY NAME SELECT * FROM failed")
-            note_used(db, provenance.run_id, used)
+            if note is not None:
+                note.write(db, provenance.run_id)
 
     def has_long_texts(self) -> bool:
         """Whether there may be tokens in its tables."""

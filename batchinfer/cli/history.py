@@ -90,7 +90,7 @@ def runs_(job: str, as_json: bool) -> None:
 def _print_runs(reports: Sequence[Mapping[str, Any]], ledger: Ledger) -> None:
     """A line for each run, then what all cost. A count that no run has, such as of failed rows, has no column."""
     from batchinfer.cli.costs import run_costs, tell_ledger
-    from batchinfer.cli.progress import saving
+    from batchinfer.cli.progress import duration, saving
     from batchinfer.pipeline.report import figure
 
     rows = [
@@ -100,6 +100,8 @@ def _print_runs(reports: Sequence[Mapping[str, Any]], ledger: Ledger) -> None:
             "failed": figure(report, "failed") or None, "remaining": figure(report, "remaining") or None, "version": report.get("version"),
             "rows/s": report.get("rows_per_second") and f"{report['rows_per_second']:.1f}",
             "saved": saving(report.get("prefix_saving")),
+            "time": duration(report["seconds"]) if report.get("seconds") is not None else None,
+            "estimated": duration(report["estimate"]["seconds"]) if report.get("estimate") else None,
             **run_costs(report),
         }
         for report in reports

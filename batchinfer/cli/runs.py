@@ -50,15 +50,24 @@ WIDEST = 200  # characters of what happened to a row
 @click.command("plan")
 @job_argument
 @input_option
+@click.option("--probe", is_flag=True, help="Ask 32 prompts first, to know the time; the cache keeps the answers.")
 @json_option
-def plan_(job: str, input_path: Path | None, as_json: bool) -> None:
-    """The dry run: rows, unique prompts, what is cached, what a run would generate and cost."""
-    from batchinfer.pipeline.plan import plan
+def plan_(job: str, input_path: Path | None, probe: bool, as_json: bool) -> None:
+    """The dry run: rows, unique prompts, what is cached, what a run would generate and cost.
+
+    It asks nothing and writes nothing, unless --probe is given.
+    """
+    from batchinfer.cli.progress import ProgressConsole
+    from batchinfer.pipeline import plan as planning
     from batchinfer.planning.prepare import Options
 
     opened, data = open_job(job)
     model_note(opened, as_json=as_json)
-    result = plan(opened, data, Options(input=input_path), dim)
+    options = Options(input=input_path)
+    if probe:
+        with ProgressConsole() as show:
+            planning.probe(opened, data, options, show)
+    result = planning.plan(opened, data, options, dim)
     emit(result.to_json(), as_json, lambda: _print_plan(result, asks=opened.spec.prompt is not None))
 
 
@@ -105,18 +114,30 @@ def _print_plan(result: PlanReport, *, asks: bool) -> None:
 
 def _cost(result: PlanReport) -> list[tuple[str, Any]]:
     """What the model would be asked, as rows of the plan's table."""
-    from batchinfer.cli.progress import duration, saving
+    from batchinfer.cli.progress import saving
 
-    counts, seconds, saved = result.counts, result.estimate_seconds, saving(result.prefix_saving)
+    counts, saved = result.counts, saving(result.prefix_saving)
     return [
         ("  failed before; --retry-failed tries them again", f"{counts.failed:,}"),
         ("  to generate", f"{counts.to_generate:,}"),
         ("prompt tokens", f"{result.prompt_tokens:,}{'' if result.prompt_tokens_exact else ' (from a sample)'}"),
         *([] if saved is None else [("  of which prefix caching will save", saved)]),
         *([("requests per prompt", f"{result.scoring.requests:,}")] if result.scoring and result.scoring.whole else []),
-        ("time, from earlier runs here", "unknown" if seconds is None else duration(seconds)),
+        *_time(result),
         *_money(result),
     ]
+
+
+def _time(result: PlanReport) -> list[tuple[str, Any]]:
+    from batchinfer.cli.progress import duration
+
+    seconds, estimate = result.estimate_seconds, result.estimate
+    if seconds is None:
+        return [("time", "unknown: --probe asks 32 prompts to find out")]
+    rows: list[tuple[str, Any]] = [("time, from earlier runs here", duration(seconds))]
+    if estimate is not None and estimate.low is not None and estimate.high is not None:
+        rows.append(("  in 95 of 100 runs", f"{duration(estimate.low)} to {duration(estimate.high)}"))
+    return rows
 
 
 def _money(result: PlanReport) -> list[tuple[str, Any]]:

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
+import platform
 import shutil
 import subprocess
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 from batchinfer.core.cost import Devices
 from batchinfer.core.locks import lock, lock_in_turn, machine_wide
@@ -84,6 +88,23 @@ def find_gpus() -> list[Gpu]:
         index, uuid, name, memory = (part.strip() for part in line.split(",", 3))
         gpus.append(Gpu(index, uuid, name, int(memory) if memory.isdigit() else 0))
     return _visible(gpus, os.environ.get("CUDA_VISIBLE_DEVICES"))
+
+
+@functools.cache
+def machine_name() -> str:
+    """The devices of this machine in words: a model is as fast on one of which it says the same."""
+    if gpus := find_gpus():
+        return " + ".join(f"{count} {name}" for name, count in sorted(Counter(gpu.name for gpu in gpus).items()))
+    return f"{counted(len(os.sched_getaffinity(0)), 'core')} of {_processor()}"
+
+
+def _processor() -> str:
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines():
+            name, _, value = line.partition(":")
+            if name.strip() == "model name":
+                return value.strip()
+    return platform.machine()
 
 
 def free_gpu_memory(gpu: Gpu) -> int:

@@ -19,7 +19,9 @@ from batchinfer.core.sql import literal
 from batchinfer.errors import StoreError
 
 KEPT = "cache.damaged-"  # what the names of damaged files begin with that a repair kept
-TABLES = ("generations", "failures", "imports", "import_keys", "runs", "run_questions", "versions", "long_texts")
+TABLES = (
+    "generations", "failures", "imports", "import_keys", "runs", "run_questions", "versions", "long_texts", "chunks",
+)  # fmt: skip
 FEWEST_ROWS = 2048  # that DuckDB stores together
 PAGE = 4096
 HEADERS = (0, PAGE, 2 * PAGE)  # what the file is; and where its content begins, twice: DuckDB writes them in turn

@@ -19,9 +19,13 @@ from batchinfer.pipeline.progress import Console
 from batchinfer.pipeline.record import RunRecord
 from batchinfer.pipeline.stop import Stop
 from batchinfer.planning.cascade import Cascade, Stage
+from batchinfer.planning.estimate import foresee
 from batchinfer.planning.prepare import Options, Prepared
 from batchinfer.planning.prompts import PromptMaker
 from batchinfer.planning.question import Question
+from batchinfer.planning.tokens import count_tokens
+
+FEW, FEW_WINDOWS = 1000, 5  # prompts that tell how long a run will take, while it begins
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +53,7 @@ class Asking:
         engine: Engine | None,
     ) -> None:
         self._prepared, self._console, self._stop, self._record, self._engine = prepared, console, stop, record, engine
-        self._left = options.limit
+        self._left, self._spread = options.limit, options.spread
         self._budget = (
             None if options.budget is None else Budget.of(prepared.job, options.budget, prepared.store.runs())
         )
@@ -113,16 +117,25 @@ class Asking:
             info("Looking at the server ..." if ready.devices.kind == "server" else "Loading the model ...")
             tokenizer = Tokenizer(source, question.identity.revision, question.prompt.chat_template_kwargs)
             maker = PromptMaker(job, question, tokenizer)
+            self._foresee(maker)
             loaded = ready.wait_ready()
             self._record.checked += loaded.checked
             seconds = self._record.progress.load_seconds = time.monotonic() - began
             info(f"{loaded.description}, ready after {seconds:.0f} s.")
             yield _LoadedModel(ready, maker, loaded.max_model_len)
 
+    def _foresee(self, maker: PromptMaker) -> None:
+        """While the model loads: how long the run will take, to be told beside how long it took."""
+        if self._prepared.cascade is None:
+            found = count_tokens(self._prepared, maker, None, exact_up_to=FEW, windows=FEW_WINDOWS)
+            self._record.estimate = foresee(self._prepared, found, self._left)
+
     def _pass(self, model: _LoadedModel, question: Question) -> None:
         """Asks what the plan has now."""
         prepared, progress = replace(self._prepared, question=question), self._record.progress
-        generator = Generator(prepared, self._record.run_id, self._stop, progress, self._left, used=self._record.used)
+        generator = Generator(
+            prepared, self._record.run_id, self._stop, progress, self._left, used=self._record.used, spread=self._spread
+        )
         cached = prepared.plan.counts.cached
         generator.run(model.engine, model.maker, model.max_len, lambda: self._console.progress(progress, cached))
         if self._left is not None:

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
+from batchinfer.cache.chunks import ChunkNote, ChunkTime
 from batchinfer.core.memory import batch_bytes
 from batchinfer.core.records import Answer, Failure, Generation, Prediction, Prompt
 from batchinfer.engines.protocol import Engine
@@ -16,6 +17,7 @@ from batchinfer.pipeline.progress import Progress
 from batchinfer.pipeline.stop import Stop
 from batchinfer.planning.prepare import Prepared
 from batchinfer.planning.prompts import FilledPrompt, PromptMaker, too_long
+from batchinfer.planning.speed import engine_setting
 from batchinfer.prompting.template import TemplateFault
 
 CHUNK = 256
@@ -43,21 +45,26 @@ class Generator:
 
     def __init__(
         self, prepared: Prepared, run_id: int, stop: Stop, progress: Progress, limit: int | None, start: int = 0,
-        used: Callable[[], Mapping[str, Any]] = dict,
+        used: Callable[[], Mapping[str, Any]] = dict, *, spread: bool = False,
     ) -> None:  # fmt: skip
-        """start: how many rows of `todo` are left out before the first. used: what the run used and made so far, for its record."""
+        """start: how many rows of `todo` are left out before the first. used: what the run used and made so far, for its record.
+
+        spread: whether the rows of a limit are from all over the list.
+        """
         assert prepared.question is not None  # a job without one has nothing to generate
         self._plan, self._list, self._store = prepared.plan, prepared.query_list, prepared.store
         self._question, self._replace = prepared.question, prepared.selection.replaces
         self._provenance = prepared.question.provenance(run_id)
         self._stop, self._progress, self._limit, self._start = stop, progress, limit, start
-        self._used = used
+        self._used, self._setting = used, engine_setting(prepared.question)
+        self._every = max(prepared.plan.counts.to_generate // limit, 1) if spread and limit else 1
         self._job, limits = prepared.job.name, prepared.job.spec.on_errors
         self._limits = None if limits == "continue" else limits
         self._underway: dict[bytes, AwaitedRow] = {}
         self._answers: list[Answer] = []
         self._failures: list[tuple[Failure, Mapping[str, Any]]] = []
         self._committed, self._is_changing, self._size = 0.0, False, 0
+        self._counted, self._measured = self._counts(), 0.0  # when the chunk began
         self._most = batch_bytes()  # asked once: it reads files
         self._early: Stopped | None = None  # why it stops before its end, as far as was known then
 
@@ -67,7 +74,7 @@ class Generator:
         max_len: tokens that the model's window has room for. show: called whenever the progress changed.
         """
         count = self._plan.counts.to_generate - self._start
-        self._progress.started = self._committed = time.monotonic()
+        self._progress.started = self._committed = self._measured = time.monotonic()
         self._progress.todo = count if self._limit is None else min(self._limit, count)
         self._stop.graceful = True
         show()
@@ -106,7 +113,7 @@ class Generator:
     def _batches(self, maker: PromptMaker, max_len: int) -> Iterator[list[FilledPrompt]]:
         """The prompts before they are tokenised, some at a time: few where they are long."""
         batch, size = list[FilledPrompt](), 0
-        for prompt_key, row in self._plan.todo(self._limit, self._start):
+        for prompt_key, row in self._plan.todo(self._limit, self._start, self._every):
             if self._stop.requested():
                 return
             filled = self._fill(maker, prompt_key, row)
@@ -160,10 +167,23 @@ class Generator:
         if self._answers or self._failures:
             self._is_changing = True
             self._store.commit(
-                self._answers, self._failures, self._provenance, replace=self._replace, used=self._used()
+                self._answers, self._failures, self._provenance, replace=self._replace, note=self._note()
             )
         self._answers, self._failures, self._is_changing, self._size = [], [], False, 0
         self._committed = time.monotonic()
+
+    def _note(self) -> ChunkNote:
+        """What is recorded beside the answers that are committed now."""
+        counted, ended = self._counts(), time.monotonic()
+        rows, prompt, cached, output = (now - before for now, before in zip(counted, self._counted, strict=True))
+        took = ChunkTime(rows, prompt, cached, output, ended - self._measured)
+        self._counted, self._measured = counted, ended
+        return ChunkNote(took, self._setting, self._used())
+
+    def _counts(self) -> tuple[int, int, int, int]:
+        """Rows and tokens so far, as a chunk has them."""
+        progress = self._progress
+        return progress.done, progress.prompt_tokens, progress.cached_tokens, progress.output_tokens
 
     def _rescue(self) -> None:
         """Commits what is finished, on the way out. What ended the run is reported, not that this failed, too."""

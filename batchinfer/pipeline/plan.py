@@ -8,9 +8,14 @@ from typing import Any
 
 from batchinfer.core.home import JobData
 from batchinfer.core.records import Info
+from batchinfer.engines.protocol import Engine
+from batchinfer.errors import UsageError
 from batchinfer.job.reader import Job
 from batchinfer.pipeline.attempt import tell_missing_secrets
 from batchinfer.pipeline.ledger import Ledger
+from batchinfer.pipeline.progress import Console
+from batchinfer.pipeline.report import RunReport
+from batchinfer.pipeline.run import run
 from batchinfer.planning.estimate import PlanReport, estimate
 from batchinfer.planning.loadable import check_models
 from batchinfer.planning.prepare import Options, Prepared, prepare, quiet
@@ -18,6 +23,8 @@ from batchinfer.planning.rates import RUNS
 from batchinfer.planning.shown_rows import tell_shown_rows
 from batchinfer.publish.caution import tell_list
 from batchinfer.publish.release import prepare_gate
+
+PROBED = 32  # prompts
 
 
 def plan(job: Job, data: JobData, options: Options, info: Info = quiet) -> PlanReport:
@@ -35,6 +42,16 @@ def plan(job: Job, data: JobData, options: Options, info: Info = quiet) -> PlanR
     elif not data.is_known:
         info(f"The data folder {data.root} has nothing of the job {job.name} yet, so nothing is cached.")
     return report
+
+
+def probe(job: Job, data: JobData, options: Options, console: Console, engine: Engine | None = None) -> RunReport:
+    """Asks some prompts from all over the list, so that a plan knows how long the others will take; the cache keeps the answers.
+
+    engine: one that is already loaded, or None to start the job's own. Raises UsageError and BatchinferErrors as `run` does.
+    """
+    if job.spec.prompt is None:
+        raise UsageError(f"The job {job.name} asks no model, so there is nothing to probe: leave --probe out.")
+    return run(job, data, replace(options, limit=PROBED, spread=True), console, engine)
 
 
 def _money(prepared: Prepared) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from batchinfer.pipeline.report import RunReport
 from batchinfer.pipeline.stop import StopNow
 from batchinfer.planning.cascade import Stage
 from batchinfer.planning.prepare import Options, Prepared
+from batchinfer.planning.speed import TimeEstimate
 from batchinfer.publish.release import Release
 
 
@@ -31,6 +32,7 @@ class RunRecord:
     turns: what came of the turns before, each with its stage.
     checked: of a server that answers, what was looked at to know that it has the job's model.
     outcome: of publishing, once there is one.
+    estimate: how long the run was to take, once that is known.
     report: once it was left; a stop carries it too.
     """
 
@@ -45,6 +47,7 @@ class RunRecord:
         self.checked: tuple[str, ...] = ()
         self.turns: list[tuple[Stage | None, Progress]] = []
         self.outcome: Release | None = None
+        self.estimate: TimeEstimate | None = None
         self.report: RunReport
 
     def __enter__(self) -> Self:
@@ -101,6 +104,7 @@ class RunRecord:
             self._prepared, status, self.progress, self.outcome,
             run_id=self.run_id, list_name=self._list_name, seconds=time.monotonic() - self._began,
             list_differs=self._list_differs, turns=self.turns, cost=self._cost(), checked=self.checked,
+            estimate=self.estimate,
         )  # fmt: skip
         ended_by = exc if isinstance(exc, NotConfirmed) else _request(exc)
         if ended_by is not None:

@@ -18,6 +18,7 @@ from batchinfer.job.reader import Job
 from batchinfer.pipeline.cascade_report import CascadeReport, Turns, report_cascade
 from batchinfer.pipeline.progress import Progress
 from batchinfer.planning.prepare import Prepared
+from batchinfer.planning.speed import TimeEstimate
 from batchinfer.publish.changes import ServedChanges
 from batchinfer.publish.matcher import Terms
 from batchinfer.publish.release import Release
@@ -38,6 +39,8 @@ WHERE_IT_IS = (
     "cost",
     "version_cost",
     "checked",
+    "generation_seconds",
+    "estimate",
 )  # fields that --json leaves out where there is nothing to say
 
 
@@ -113,6 +116,8 @@ class RunReport:
     prefix_saving: share of prompt tokens that came from the engine's prefix cache.
     choice_mass: how the choices fared; None in a job without choices.
     seconds: of the whole run; None for a publishing.
+    generation_seconds: those of them in which prompts were answered; None where none was asked.
+    estimate: how long it was to take, as it began; None where nobody knew.
     list_differs: that the list is another one than the served version's, as a sentence.
     model: the label of the one that was asked; None where there is none, or two share the list.
     cascade: how two models shared the list; None in a job with one.
@@ -160,14 +165,16 @@ class RunReport:
     cost: Cost | None = None
     version_cost: VersionCost | None = None
     checked: tuple[str, ...] | None = None
+    generation_seconds: float | None = None
+    estimate: TimeEstimate | None = None
 
     @classmethod
     def of(
         cls, prepared: Prepared, status: RunStatus, progress: Progress, outcome: Release | None, *, run_id: int | None = None,
         list_name: str | None = None, seconds: float | None = None, list_differs: str | None = None, turns: Turns = (),
-        cost: Cost | None = None, checked: tuple[str, ...] = (),
+        cost: Cost | None = None, checked: tuple[str, ...] = (), estimate: TimeEstimate | None = None,
     ) -> Self:  # fmt: skip
-        """list_name: where the list came from; run_id, seconds, cost: of a run. outcome: None where nothing was to be published.
+        """list_name: where the list came from; run_id, seconds, cost, estimate: of a run. outcome: None where nothing was to be published.
 
         turns: those before the one of `progress`, where two models were asked in turns.
         """
@@ -215,6 +222,8 @@ class RunReport:
             cost=cost,
             version_cost=outcome.cost if outcome else None,
             checked=checked or None,
+            generation_seconds=_rounded(spent.seconds) if spent.started is not None else None,
+            estimate=estimate,
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -232,6 +241,7 @@ class RunReport:
             "mass": self.choice_mass.to_json() if self.choice_mass else None,
             "cascade": self.cascade.to_json() if self.cascade else None,
             "cost": self.cost.to_json() if self.cost else None,
+            "estimate": self.estimate.to_json() if self.estimate else None,
             "version_cost": self.version_cost.to_json() if self.version_cost else None,
         }
         return {name: value for name, value in whole.items() if value is not None or name not in WHERE_IT_IS}

@@ -2,33 +2,26 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any, Self
 
-from batchinfer.core.records import Counts, Info, Prompt
+from batchinfer.cache.chunks import read_chunks
+from batchinfer.core.records import Counts, Info
 from batchinfer.engines import models
 from batchinfer.engines.choices import ChoiceScoring
-from batchinfer.engines.devices import find_gpus
 from batchinfer.engines.tokenizer import Tokenizer
-from batchinfer.engines.vllm import block_size
 from batchinfer.engines.window import window_of
 from batchinfer.inputs.place import ListFacts
+from batchinfer.planning.plan import AnswerLengths
 from batchinfer.planning.prepare import Prepared
 from batchinfer.planning.price import CascadePlan, price_cascade
-from batchinfer.planning.prompts import FilledPrompt, PromptMaker, too_long
+from batchinfer.planning.prompts import PromptMaker
 from batchinfer.planning.question import Question
-from batchinfer.planning.rates import run_reports, seconds_of
+from batchinfer.planning.rates import RUNS, load_seconds, run_reports, seconds_of
+from batchinfer.planning.speed import Speed, TimeEstimate, Work, engine_setting
+from batchinfer.planning.tokens import BATCH, TokenCount, count_tokens, filled_prompts
 from batchinfer.prompting.template import TemplateFault
 
-EXACT_UP_TO = 50_000
-WINDOWS, WINDOW = 50, 200  # a sample keeps neighbours together, since they share prefixes
-BATCH = 256
-EXACT_CHARACTERS = 10_000_000  # of all prompts that are counted one by one
-CHARACTERS = (
-    100_000  # of a window of the sample, and of what is tokenised at once; the rest of a longer prompt is guessed
-)
 MOST_NAMED = 5  # rows that do not fit
 
 
@@ -67,6 +60,7 @@ class PlanReport:
     prompt_tokens_exact: whether they were all counted.
     prefix_saving: share of them that prefix caching saves; None where nothing is to generate.
     estimate_seconds: from earlier runs here; None without one.
+    estimate: the same with its interval; None where two models share the list, too.
     prompt: the first that a run would ask, as the model sees it; where it would ask none, the first of the list, without
         the form that the model gives a chat, since no model is loaded for it; None without one.
     list_differs: that the list is another one than the served version's, as a sentence.
@@ -99,6 +93,7 @@ class PlanReport:
     estimate_money: float | None = None
     currency: str | None = None
     made_of: ListFacts | None = None
+    estimate: TimeEstimate | None = None
 
     def to_json(self) -> dict[str, Any]:
         counts = self.counts
@@ -108,7 +103,8 @@ class PlanReport:
             "failed": counts.failed, "hits": counts.cached, "failures": counts.failed,
             "to_generate": counts.to_generate, "prompt_tokens": self.prompt_tokens,
             "prompt_tokens_exact": self.prompt_tokens_exact, "prefix_saving": self.prefix_saving,
-            "estimate_seconds": self.estimate_seconds, "estimate_money": self.estimate_money,
+            "estimate_seconds": self.estimate_seconds,
+            "estimate": self.estimate.to_json() if self.estimate else None, "estimate_money": self.estimate_money,
             "currency": self.currency, "prompt": self.prompt, "list_differs": self.list_differs,
             "scoring": self.scoring.to_json() if self.scoring else None,
             "window": self.window, "looked_at": self.looked_at, "too_long": self.too_long, "too_long_rows": list(self.too_long_rows),
@@ -123,37 +119,63 @@ def estimate(prepared: Prepared, info: Info) -> PlanReport:
         return _estimate(prepared, info)
     priced = price_cascade(prepared.cascade, prepared.store)
     next_model = replace(prepared, question=prepared.asking)
-    return replace(_estimate(next_model, info), cascade=priced, estimate_seconds=priced.estimate_seconds)
+    found = _estimate(next_model, info)
+    return replace(found, cascade=priced, estimate_seconds=priced.estimate_seconds, estimate=None)
 
 
 def _estimate(prepared: Prepared, info: Info) -> PlanReport:
     counts = prepared.plan.counts
     if prepared.question is None or not counts.to_generate:
         nothing: dict[str, Any] = {"prompt_tokens": 0, "prompt_tokens_exact": True, "prefix_saving": None}
-        shown = _first_prompt(prepared)
-        return PlanReport(prepared.job.name, counts, **nothing, estimate_seconds=_seconds(prepared), prompt=shown)
+        seconds = None if counts.to_generate else 0.0
+        return PlanReport(
+            prepared.job.name, counts, **nothing, estimate_seconds=seconds, prompt=_first_prompt(prepared)
+        )
     source = models.weights(prepared.question.identity, prepared.data, info)
     maker = _maker(prepared, prepared.question, source)
     assert prepared.question.spec.model is not None
     window = window_of(prepared.question.spec.model.options, source, prepared.question.identity.revision)
-    found, exact = _look_at(prepared, maker, window)
+    found = count_tokens(prepared, maker, window)
     long = list(dict.fromkeys(found.long))
-    first = next(_filled(prepared, prepared.plan.todo(BATCH), maker), None)
-    shown = None if first is None else maker.text(first)
+    first = next(filled_prompts(prepared, prepared.plan.todo(BATCH), maker), None)
+    time = foresee(prepared, found)
     return PlanReport(
         prepared.job.name,
         counts,
-        found.total if exact else round(found.total / found.rows * counts.to_generate),
-        exact,
-        round(found.shared / found.total, 4) if found.total else None,
-        _seconds(prepared),
-        shown,
+        found.tokens_of(counts.to_generate),
+        found.is_exact,
+        None if found.saving is None else round(found.saving, 4),
+        None if time is None else time.seconds,
+        None if first is None else maker.text(first),
+        estimate=time,
         scoring=ScoringReport.of(maker.scoring),
         window=window,
         looked_at=found.rows if window else 0,
         too_long=len(long),
         too_long_rows=tuple(prepared.query_list.queries(long[:MOST_NAMED]).values()),
     )
+
+
+def foresee(prepared: Prepared, found: TokenCount, count: int | None = None) -> TimeEstimate | None:
+    """How long a run would take, by this machine's earlier ones; None without one that asked this model.
+
+    found: the prompts that are to generate. count: how many of them are asked; all unless given.
+    """
+    question, every = prepared.question, prepared.plan.counts.to_generate
+    assert question is not None
+    setting, reports = engine_setting(question), run_reports(prepared.store)
+    asked = every if count is None else min(count, every)
+    chunks = read_chunks(prepared.store, setting, RUNS)
+    speed = Speed.of(chunks, load_seconds(reports, setting.model))
+    if speed is None:  # chunks of older programs told nothing
+        seconds = seconds_of(reports, setting.model, asked, alone=True)
+        return None if seconds is None else TimeEstimate(seconds, None, None, 0)
+    lengths = prepared.plan.answer_lengths(question.fingerprint)
+    if lengths is None:  # of another prompt: as long as its answers were
+        mean = sum(chunk.output_tokens for chunk in chunks) / sum(chunk.rows for chunk in chunks)
+        lengths = AnswerLengths(every * mean, 0.0)
+    computed, share = found.tokens_of(every) * (1 - (found.saving or 0.0)), asked / every
+    return speed.estimate(Work(computed * share, lengths.tokens * share, lengths.off * share))
 
 
 def _first_prompt(prepared: Prepared) -> str | None:
@@ -172,100 +194,3 @@ def _maker(prepared: Prepared, question: Question, source: str) -> PromptMaker:
     """Raises SpecError or ModelError where a run would, once the tokenizer is there."""
     tokenizer = Tokenizer(source, question.identity.revision, question.prompt.chat_template_kwargs)
     return PromptMaker(prepared.job, question, tokenizer)
-
-
-@dataclass(slots=True)
-class _Tokens:
-    """What was counted of prompts that follow each other: rows, their tokens, and those that the one before has, too.
-
-    most: tokens of the window, if it is known. long: the keys of prompts that do not fit it.
-    """
-
-    block: int
-    most: int | None
-    rows: int = 0
-    total: int = 0
-    shared: int = 0
-    last: tuple[int, ...] = ()
-    long: list[bytes] = field(default_factory=list)
-
-    def add(self, prompt: Prompt, times: float) -> None:
-        """times: of how many such parts the prompt is."""
-        self.rows += 1
-        if self.most is not None and too_long(prompt, self.most):
-            self.long.append(prompt.prompt_key)
-        for ids in _requests(prompt):
-            self.total += round(len(ids) * times)
-            # The prompt's last token is always computed, and only whole blocks are shared.
-            self.shared += min(_common(self.last, ids), len(prompt.token_ids) - 1) // self.block * self.block
-            self.last = ids
-
-
-def _look_at(prepared: Prepared, maker: PromptMaker, window: int | None) -> tuple[_Tokens, bool]:
-    """The prompts that are to generate, counted, and whether they all were. window: see `PlanReport`."""
-    assert prepared.question is not None
-    assert prepared.question.spec.model is not None
-    options, count = prepared.question.spec.model.options, prepared.plan.counts.to_generate
-    block = block_size(options, on_cpu=not find_gpus())
-    found = _Tokens(block, window)
-    if count <= EXACT_UP_TO and _count(prepared, maker, found, prepared.plan.todo(), EXACT_CHARACTERS):
-        return found, True
-    found = _Tokens(block, window)
-    for number in range(WINDOWS):
-        found.last = ()
-        start = round(number * max(count - WINDOW, 0) / (WINDOWS - 1))
-        _count(prepared, maker, found, prepared.plan.todo(WINDOW, start), CHARACTERS)
-    return found, not found.rows
-
-
-def _requests(prompt: Prompt) -> Iterator[tuple[int, ...]]:
-    """The tokens of each request that an engine makes of a prompt."""
-    if not prompt.continuations:
-        yield prompt.token_ids
-    for continuation in prompt.continuations:
-        yield prompt.token_ids + continuation.token_ids
-
-
-def _count(
-    prepared: Prepared, maker: PromptMaker, found: _Tokens, rows: Iterable[tuple[bytes, dict[str, Any]]], most: int
-) -> bool:
-    """Adds these prompts; returns whether all of them have at most so many characters. Those beyond are left out."""
-    left, waiting, size = most, list[FilledPrompt](), 0
-    for filled in _filled(prepared, rows, maker):
-        left -= filled.size if filled.size <= CHARACTERS else most + 1  # which is not counted as a whole
-        waiting.append(filled)
-        size += filled.size
-        if len(waiting) == BATCH or left < 0 or size > CHARACTERS:
-            _add(maker, found, waiting)
-            waiting, size = [], 0
-        if left < 0:
-            return False
-    _add(maker, found, waiting)
-    return True
-
-
-def _add(maker: PromptMaker, found: _Tokens, rows: Sequence[FilledPrompt]) -> None:
-    """Adds these prompts, those that are long by their beginnings."""
-    short = [filled.beginning(CHARACTERS) for filled in rows]
-    for prompt, part, filled in zip(maker.prompts(short), short, rows, strict=True):
-        found.add(prompt, filled.size / max(part.size, 1))
-
-
-def _filled(
-    prepared: Prepared, rows: Iterable[tuple[bytes, dict[str, Any]]], maker: PromptMaker
-) -> Iterator[FilledPrompt]:
-    """The prompts of these rows; none of a row that the run will make a failure of."""
-    for prompt_key, row in rows:
-        with contextlib.suppress(TemplateFault):
-            yield maker.fill(prompt_key, prepared.query_list.source.template_values(row))
-
-
-def _common(a: Sequence[int], b: Sequence[int]) -> int:
-    return next((i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))
-
-
-def _seconds(prepared: Prepared) -> float | None:
-    """None without a run that asked the job's model."""
-    count, question = prepared.plan.counts.to_generate, prepared.question
-    model = "" if question is None else question.identity.label
-    return seconds_of(run_reports(prepared.store), model, count, alone=True)

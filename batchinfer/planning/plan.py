@@ -2,15 +2,17 @@
 
     prompts ─► state ─► todo
 
-| table | columns                                                 | what it holds                                 |
-| ----- | ------------------------------------------------------- | --------------------------------------------- |
-| state | prompt_key, first, covered, made, refreshed, failed,    | what is known of each prompt of the list      |
-|       | tried and answered (in this run)                        |                                               |
-| todo  | prompt_key, row, q_NAME for each column of the template | prompts to generate, shared prefixes together |
+| table     | columns                                                 | what it holds                                 |
+| --------- | ------------------------------------------------------- | --------------------------------------------- |
+| state     | prompt_key, first, covered, made, refreshed, failed,    | what is known of each prompt of the list      |
+|           | tried and answered (in this run)                        |                                               |
+| todo      | prompt_key, row, q_NAME for each column of the template | prompts to generate, shared prefixes together |
+| lengths   | the same columns, and output_tokens                     | answers of prompts of the list, some of them  |
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -22,6 +24,9 @@ from batchinfer.core.database import one, record_batches
 from batchinfer.core.records import Counts
 from batchinfer.core.sql import listed
 
+MOST_KNOWN = 20_000  # answers that tell how long others will be
+FEWEST_ALIKE = 5  # answers of a group, on average, where groups tell anything
+TELLING = 0.1  # least share of the variance that groups must explain
 EVER, NEVER = datetime.min, datetime.max  # noqa: DTZ901 - stored times are UTC and have no zone
 
 
@@ -44,6 +49,18 @@ class Selection:
     def replaces(self) -> bool:
         """Whether keys that are in the cache may be generated."""
         return self.retry_failed or self.refresh_since is not None or self.max_age is not None
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerLengths:
+    """How long answers will be.
+
+    tokens: of all of them together.
+    off: by how many that may be off, as a standard deviation.
+    """
+
+    tokens: float
+    off: float
 
 
 class Plan:
@@ -145,9 +162,53 @@ class Plan:
     def _count(self, sql: str) -> int:
         return int(one(self._db, sql))
 
-    def todo(self, limit: int | None = None, start: int = 0) -> Iterator[tuple[bytes, dict[str, Any]]]:
-        """(prompt_key, row) of what is to be generated, in the order in which shared prefixes lie together."""
-        clause = ("" if limit is None else f" LIMIT {limit}") + (f" OFFSET {start}" if start else "")
+    def answer_lengths(self, fingerprint: bytes) -> AnswerLengths | None:
+        """Of the answers to all that is to be generated, by those that prompts of the list have; None where none has one.
+
+        A prompt's answer is as long as those of its group, where a column of the template groups them well.
+        """
+        with self._workspace.store.attached(self._db):
+            self._db.execute(
+                f"""CREATE OR REPLACE TABLE lengths AS SELECT l.*, g.output_tokens FROM
+                (SELECT key, output_tokens FROM cache.generations WHERE fingerprint = ? ORDER BY created_at DESC LIMIT {MOST_KNOWN}) g
+                JOIN state s ON s.prompt_key = g.key JOIN {self._list.rows_sql} l ON l.row = s.first""",
+                [fingerprint],
+            )
+        group = self._telling_column() or "''"
+        tokens, variance, asked, known = self._db.execute(
+            f"""WITH known AS (SELECT {group} AS name, avg(output_tokens) AS tokens, var_pop(output_tokens) * count(*) AS squares,
+                count(*) AS n FROM lengths GROUP BY ALL),
+            whole AS (SELECT sum(tokens * n) / sum(n) AS tokens, sum(squares) / sum(n) AS variance, sum(n) AS n FROM known)
+            SELECT sum(coalesce(k.tokens, w.tokens)), any_value(w.variance), count(*), any_value(w.n)
+            FROM todo LEFT JOIN known k ON k.name = {group} CROSS JOIN whole w"""
+        ).fetchall()[0]
+        if tokens is None:
+            return None
+        return AnswerLengths(float(tokens), math.sqrt(float(variance) * asked * (1 + asked / float(known))))
+
+    def _telling_column(self) -> str | None:
+        """The column of the template whose groups explain most of how long answers are, if any tells something."""
+        explained = dict[str, float]()
+        for name in map(listed, self._list.columns):
+            rows, groups, within, whole = self._db.execute(
+                f"""SELECT sum(n), count(*), sum(n * v), (SELECT var_pop(output_tokens) * count(*) FROM lengths)
+                FROM (SELECT count(*) AS n, var_pop(output_tokens) AS v FROM lengths GROUP BY {name})"""
+            ).fetchall()[0]
+            if whole and rows >= FEWEST_ALIKE * groups:
+                explained[name] = 1 - (within / float(rows - groups)) / (whole / float(rows - 1))
+        best = max(explained, key=explained.__getitem__, default=None)
+        return best if best is not None and explained[best] >= TELLING else None
+
+    def todo(self, limit: int | None = None, start: int = 0, every: int = 1) -> Iterator[tuple[bytes, dict[str, Any]]]:
+        """(prompt_key, row) of what is to be generated, in the order in which shared prefixes lie together.
+
+        every: only each one whose number is a multiple of it.
+        """
+        clause = (
+            (f" WHERE rowid % {every} = 0" if every > 1 else "")
+            + ("" if limit is None else f" LIMIT {limit}")
+            + (f" OFFSET {start}" if start else "")
+        )
         with record_batches(self._db, f"SELECT * FROM todo{clause}", 1024) as reader:
             for batch in reader:
                 for record in batch.to_pylist():

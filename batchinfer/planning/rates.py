@@ -31,6 +31,18 @@ def seconds_of(reports: Reports, model: str, count: int | None, *, alone: bool =
     return round(float(load + count / rate), 1)
 
 
+def load_seconds(reports: Reports, model: str) -> float:
+    """Seconds of a run beside generation: the median of the newest runs that asked the model; 0 without one.
+
+    Of runs of older programs, and of those of two models, the model's loading is all that is known.
+    """
+    found = [
+        max(run["engine_load_seconds"], (run.get("seconds") or 0.0) - run.get("generation_seconds", float("inf")))
+        for run in list(_figures(reports, model, alone=True))[:RUNS]
+    ]
+    return float(statistics.median(found)) if found else 0.0
+
+
 def _figures(reports: Reports, model: str, *, alone: bool) -> Iterator[Mapping[str, Any]]:
     """What runs say of a model that they asked."""
     for report in reports:

@@ -13,7 +13,7 @@ from batchinfer.cache.schema import RunStatus
 from batchinfer.cache.store import Store
 from batchinfer.core.home import JobData
 from batchinfer.job.reader import Job
-from batchinfer.planning import estimate
+from batchinfer.planning import estimate, tokens
 from batchinfer.planning.estimate import PlanReport, ScoringReport
 from batchinfer.planning.prepare import Options, prepare, quiet
 from tests.factories import imports_job
@@ -76,10 +76,19 @@ def test_a_long_list_is_sampled(tmp_path: Path, tiny: Path, monkeypatch: pytest.
     job, data = make_job(tmp_path / "shop", numbered(60), tiny, prompt=COMPLETION, script=BLOCKS)
     whole = estimated(job, data)
     for name, value in (("EXACT_UP_TO", 20), ("WINDOWS", 3), ("WINDOW", 5)):
-        monkeypatch.setattr(estimate, name, value)
+        monkeypatch.setattr(tokens, name, value)
     sampled = estimated(job, data)
     assert (sampled.prompt_tokens, sampled.prompt_tokens_exact) == (whole.prompt_tokens, False)
     assert sampled.prefix_saving == pytest.approx(whole.prefix_saving, abs=0.2)
+
+
+def test_no_block_is_shared_where_the_job_says_so(tmp_path: Path, tiny: Path) -> None:
+    """Without prefix caching nothing is saved, however alike prompts are."""
+    job, data = make_job(
+        tmp_path / "shop", {"text": ["aaaabbbb", "aaaabbbc"]}, tiny, prompt=COMPLETION,
+        script=BLOCKS | {"enable_prefix_caching": False},
+    )  # fmt: skip
+    assert estimated(job, data).prefix_saving == 0.0
 
 
 def test_rows_that_no_prompt_can_be_made_of_cost_nothing(tmp_path: Path, tiny: Path) -> None:
