@@ -24,6 +24,7 @@ from batchinfer.cli.common import (
     open_job,
     output_file,
     pairs,
+    percent,
     table,
     tell,
     teller,
@@ -103,6 +104,7 @@ def _print_plan(result: PlanReport, *, asks: bool) -> None:
         )
     if result.cascade is not None:
         print_cascade_plan(result.cascade)
+    _tell_advice(result)
     if result.prompt is None:
         return
     none = "The first prompt of the list, without the model's chat form; a run would ask none:"
@@ -110,6 +112,18 @@ def _print_plan(result: PlanReport, *, asks: bool) -> None:
     click.echo(result.prompt[:LONG_PROMPT])
     if len(result.prompt) > LONG_PROMPT:
         tell(f"… {len(result.prompt) - LONG_PROMPT:,} more characters; batchinfer try {result.job} shows a whole one.")
+
+
+def _tell_advice(result: PlanReport) -> None:
+    """That another order of the template's parts would be cheaper."""
+    if (advice := result.advice) is None:
+        return
+    names = ", ".join(str(cell(name)) for name in advice.columns)
+    tell(
+        f"With the template's parts in the order {names}, prefix caching would save {percent(advice.prefix_saving)} of the prompt tokens, "
+        f"not {percent(result.prefix_saving)}; --json has that template. It asks another question, so all would be asked anew, and "
+        "answers may differ: batchinfer eval compares them."
+    )
 
 
 def _cost(result: PlanReport) -> list[tuple[str, Any]]:

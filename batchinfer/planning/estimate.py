@@ -12,11 +12,11 @@ from batchinfer.engines.choices import ChoiceScoring
 from batchinfer.engines.tokenizer import Tokenizer
 from batchinfer.engines.window import window_of
 from batchinfer.inputs.place import ListFacts
+from batchinfer.planning.advice import OrderAdvice, advise
 from batchinfer.planning.plan import AnswerLengths
 from batchinfer.planning.prepare import Prepared
 from batchinfer.planning.price import CascadePlan, price_cascade
 from batchinfer.planning.prompts import PromptMaker
-from batchinfer.planning.question import Question
 from batchinfer.planning.rates import RUNS, load_seconds, run_reports, seconds_of
 from batchinfer.planning.speed import Speed, TimeEstimate, Work, engine_setting
 from batchinfer.planning.tokens import BATCH, TokenCount, count_tokens, filled_prompts
@@ -72,6 +72,7 @@ class PlanReport:
     estimate_money: what the answers would cost, by what answers of earlier runs cost; None without a price or such a run.
     currency: of that.
     made_of: what the list is, as versions record it.
+    advice: another order of the template's parts, in which prompts would share more; None without one.
     cascade: what each of two models would be asked; None in a job with one. All else is of the model that is asked next, but
         for `estimate_seconds`, which is of both.
     """
@@ -94,6 +95,7 @@ class PlanReport:
     currency: str | None = None
     made_of: ListFacts | None = None
     estimate: TimeEstimate | None = None
+    advice: OrderAdvice | None = None
 
     def to_json(self) -> dict[str, Any]:
         counts = self.counts
@@ -104,7 +106,8 @@ class PlanReport:
             "to_generate": counts.to_generate, "prompt_tokens": self.prompt_tokens,
             "prompt_tokens_exact": self.prompt_tokens_exact, "prefix_saving": self.prefix_saving,
             "estimate_seconds": self.estimate_seconds,
-            "estimate": self.estimate.to_json() if self.estimate else None, "estimate_money": self.estimate_money,
+            "estimate": self.estimate.to_json() if self.estimate else None, "advice": self.advice.to_json() if self.advice else None,
+            "estimate_money": self.estimate_money,
             "currency": self.currency, "prompt": self.prompt, "list_differs": self.list_differs,
             "scoring": self.scoring.to_json() if self.scoring else None,
             "window": self.window, "looked_at": self.looked_at, "too_long": self.too_long, "too_long_rows": list(self.too_long_rows),
@@ -132,7 +135,8 @@ def _estimate(prepared: Prepared, info: Info) -> PlanReport:
             prepared.job.name, counts, **nothing, estimate_seconds=seconds, prompt=_first_prompt(prepared)
         )
     source = models.weights(prepared.question.identity, prepared.data, info)
-    maker = _maker(prepared, prepared.question, source)
+    tokenizer = Tokenizer(source, prepared.question.identity.revision, prepared.question.prompt.chat_template_kwargs)
+    maker = PromptMaker(prepared.job, prepared.question, tokenizer)  # raises where a run would
     assert prepared.question.spec.model is not None
     window = window_of(prepared.question.spec.model.options, source, prepared.question.identity.revision)
     found = count_tokens(prepared, maker, window)
@@ -148,6 +152,7 @@ def _estimate(prepared: Prepared, info: Info) -> PlanReport:
         None if time is None else time.seconds,
         None if first is None else maker.text(first),
         estimate=time,
+        advice=advise(prepared, tokenizer, found),
         scoring=ScoringReport.of(maker.scoring),
         window=window,
         looked_at=found.rows if window else 0,
@@ -188,9 +193,3 @@ def _first_prompt(prepared: Prepared) -> str | None:
     except TemplateFault:
         return None
     return "\n\n".join(content for _, content in messages)
-
-
-def _maker(prepared: Prepared, question: Question, source: str) -> PromptMaker:
-    """Raises SpecError or ModelError where a run would, once the tokenizer is there."""
-    tokenizer = Tokenizer(source, question.identity.revision, question.prompt.chat_template_kwargs)
-    return PromptMaker(prepared.job, question, tokenizer)

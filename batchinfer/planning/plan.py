@@ -7,16 +7,17 @@
 | state     | prompt_key, first, covered, made, refreshed, failed,    | what is known of each prompt of the list      |
 |           | tried and answered (in this run)                        |                                               |
 | todo      | prompt_key, row, q_NAME for each column of the template | prompts to generate, shared prefixes together |
+| reordered | the same columns                                        | the same in another order                     |
 | lengths   | the same columns, and output_tokens                     | answers of prompts of the list, some of them  |
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, Protocol
 
 from batchinfer.cache.workspace import Workspace
 from batchinfer.core.clock import latest, now
@@ -28,6 +29,12 @@ MOST_KNOWN = 20_000  # answers that tell how long others will be
 FEWEST_ALIKE = 5  # answers of a group, on average, where groups tell anything
 TELLING = 0.1  # least share of the variance that groups must explain
 EVER, NEVER = datetime.min, datetime.max  # noqa: DTZ901 - stored times are UTC and have no zone
+
+
+class TodoReader(Protocol):
+    """Gives (prompt_key, row) of so many prompts, from a place on."""
+
+    def __call__(self, limit: int | None = None, start: int = 0) -> Iterator[tuple[bytes, dict[str, Any]]]: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,12 +211,27 @@ class Plan:
 
         every: only each one whose number is a multiple of it.
         """
+        return self._read("todo", limit, start, every)
+
+    def reordered(self, columns: Sequence[str]) -> TodoReader:
+        """What is to be generated, as `todo` gives it, in the order of these columns."""
+        order = ", ".join(map(listed, columns))
+        self._db.execute(f"CREATE OR REPLACE TABLE reordered AS FROM todo ORDER BY {order}")
+        return lambda limit=None, start=0: self._read("reordered", limit, start)
+
+    def variety(self, columns: Sequence[str]) -> int:
+        """How many different values these columns have together in what is to be generated, about."""
+        return self._count(f"SELECT approx_count_distinct(hash({', '.join(map(listed, columns))})) FROM todo")
+
+    def _read(
+        self, table: str, limit: int | None = None, start: int = 0, every: int = 1
+    ) -> Iterator[tuple[bytes, dict[str, Any]]]:
         clause = (
             (f" WHERE rowid % {every} = 0" if every > 1 else "")
             + ("" if limit is None else f" LIMIT {limit}")
             + (f" OFFSET {start}" if start else "")
         )
-        with record_batches(self._db, f"SELECT * FROM todo{clause}", 1024) as reader:
+        with record_batches(self._db, f"SELECT * FROM {table}{clause}", 1024) as reader:
             for batch in reader:
                 for record in batch.to_pylist():
                     yield record["prompt_key"], self._list.own_columns(record)

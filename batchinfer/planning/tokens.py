@@ -10,6 +10,7 @@ from typing import Any
 from batchinfer.core.records import Prompt
 from batchinfer.engines.devices import find_gpus
 from batchinfer.engines.vllm import block_size
+from batchinfer.planning.plan import TodoReader
 from batchinfer.planning.prepare import Prepared
 from batchinfer.planning.prompts import FilledPrompt, PromptMaker, too_long
 from batchinfer.prompting.template import TemplateFault
@@ -79,19 +80,22 @@ class TokenCount:
 
 
 def count_tokens(
-    prepared: Prepared, maker: PromptMaker, window: int | None, *, exact_up_to: int | None = None, windows: int | None = None
+    prepared: Prepared, maker: PromptMaker, window: int | None, *, rows: TodoReader | None = None,
+    exact_up_to: int | None = None, windows: int | None = None,
 ) -> TokenCount:  # fmt: skip
     """The prompts that are to generate. window: see `TokenCount`.
 
-    exact_up_to: prompts, of which all are counted; of more so many windows, EXACT_UP_TO and WINDOWS unless given.
+    rows: what they are made of; the plan's `todo` unless given. exact_up_to: prompts, of which all are counted; of more so
+    many windows, EXACT_UP_TO and WINDOWS unless given.
     """
     assert prepared.question is not None
     assert prepared.question.spec.model is not None
     options, count = prepared.question.spec.model.options, prepared.plan.counts.to_generate
     block = None if options.get("enable_prefix_caching") is False else block_size(options, on_cpu=not find_gpus())
+    read = prepared.plan.todo if rows is None else rows
     found = TokenCount(block, window)
     most = EXACT_UP_TO if exact_up_to is None else exact_up_to
-    if count <= most and _count(prepared, maker, found, prepared.plan.todo(), EXACT_CHARACTERS):
+    if count <= most and _count(prepared, maker, found, read(), EXACT_CHARACTERS):
         return found
     found = TokenCount(block, window, is_exact=False)
     number_of = WINDOWS if windows is None else windows
@@ -99,7 +103,7 @@ def count_tokens(
         start = round(number * max(count - WINDOW, 0) / (number_of - 1))
         if start:
             found.leap()
-        _count(prepared, maker, found, prepared.plan.todo(WINDOW, start), CHARACTERS)
+        _count(prepared, maker, found, read(WINDOW, start), CHARACTERS)
     found.is_exact = not found.rows
     return found
 

@@ -1,0 +1,80 @@
+"""Whether another order of a template's parts would share more of the prompts: told, never done."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+from batchinfer.engines.tokenizer import Tokenizer
+from batchinfer.errors import SpecError
+from batchinfer.planning.prepare import Prepared
+from batchinfer.planning.prompts import PromptMaker
+from batchinfer.planning.question import Question
+from batchinfer.planning.tokens import TokenCount, count_tokens
+from batchinfer.prompting.arrangement import TemplateParts, taken_apart
+from batchinfer.prompting.template import PromptTemplate
+
+LEAST_GAIN = 0.05  # of the share of prompt tokens that is saved
+MOST_DISTINCT = 0.5  # values for each prompt, of a column that is worth being first
+
+
+@dataclass(frozen=True, slots=True)
+class OrderAdvice:
+    """Another order of the template's parts.
+
+    columns: in the order in which the parts then have them.
+    template: the whole of it.
+    prefix_saving: the share of prompt tokens that prefix caching would save.
+    """
+
+    columns: tuple[str, ...]
+    template: str
+    prefix_saving: float
+
+    def to_json(self) -> dict[str, Any]:
+        return {"columns": list(self.columns), "template": self.template, "prefix_saving": self.prefix_saving}
+
+
+def advise(prepared: Prepared, tokenizer: Tokenizer, found: TokenCount) -> OrderAdvice | None:
+    """The order that begins with what fewest prompts differ in; None where it saves hardly more, or the template allows none.
+
+    found: the prompts as they are asked now.
+    """
+    question = prepared.question
+    assert question is not None
+    parts = taken_apart(question.prompt.template)
+    if parts is None or found.block is None or found.saving is None:
+        return None
+    order = _by_variety(prepared, parts)
+    if order is None:
+        return None
+    text = parts.arranged(order)
+    asked = _rearranged(prepared, question, text)
+    if asked is None:
+        return None
+    maker = PromptMaker(prepared.job, asked, tokenizer)
+    other = count_tokens(prepared, maker, None, rows=prepared.plan.reordered(asked.columns))
+    if other.saving is None or other.saving - found.saving < LEAST_GAIN:
+        return None
+    return OrderAdvice(tuple(asked.template.columns), text, round(other.saving, 4))
+
+
+def _by_variety(prepared: Prepared, parts: TemplateParts) -> list[int] | None:
+    """The parts, those with the fewest different values first; None where that changes nothing that could be shared."""
+    columns = [parts.columns(number) for number in range(len(parts.parts))]
+    variety = [prepared.plan.variety(names) for names in columns]
+    order = sorted(range(len(columns)), key=variety.__getitem__)
+    moved = next((number for place, number in enumerate(order) if number != place), None)
+    most = MOST_DISTINCT * prepared.plan.counts.to_generate
+    return None if moved is None or variety[moved] > most else order
+
+
+def _rearranged(prepared: Prepared, question: Question, text: str) -> Question | None:
+    """The question with another template; None where that is none."""
+    prompt = question.prompt.model_copy(update={"template": text})
+    try:
+        template = PromptTemplate(prompt, question.examples, str(prepared.job.path))
+        template.compile()
+    except SpecError:
+        return None
+    return replace(question, template=template)
