@@ -68,23 +68,39 @@ def model_folder() -> Path:
     return Path(os.environ["MODEL_FOLDER"])
 
 
-@pytest.fixture
-def mixture(tmp_path: Path, model_folder: Path) -> Path:
-    """A tiny mixture of experts by chance, with the bundled model's tokenizer."""
+SMALL = {
+    "hidden_size": 16, "intermediate_size": 16, "num_attention_heads": 2, "num_key_value_heads": 1,
+    "max_position_embeddings": 64,
+}  # fmt: skip
+
+
+def _made(folder: Path, tokenizer_folder: Path, kind: str) -> Path:
+    """A tiny model by chance, with the bundled model's tokenizer."""
     hide_vision_packages()
     import torch
-    from transformers import AutoTokenizer, MixtralConfig, MixtralForCausalLM
+    from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM, MixtralConfig, MixtralForCausalLM
 
-    tokenizer = AutoTokenizer.from_pretrained(model_folder)
+    tokenizer = AutoTokenizer.from_pretrained(tokenizer_folder)
     torch.manual_seed(1)
-    config = MixtralConfig(
-        vocab_size=len(tokenizer), hidden_size=16, intermediate_size=16, num_hidden_layers=1, num_attention_heads=2,
-        num_key_value_heads=1, num_local_experts=4, max_position_embeddings=64,
-    )  # fmt: skip
-    folder = tmp_path / "mixture"
-    MixtralForCausalLM(config).save_pretrained(folder)
+    if kind == "mixture":
+        config = MixtralConfig(**SMALL, vocab_size=len(tokenizer), num_hidden_layers=1, num_local_experts=4)
+        MixtralForCausalLM(config).save_pretrained(folder)
+    else:
+        LlamaForCausalLM(LlamaConfig(**SMALL, vocab_size=len(tokenizer), num_hidden_layers=2)).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return folder
+
+
+@pytest.fixture
+def mixture(tmp_path: Path, model_folder: Path) -> Path:
+    """A mixture of experts."""
+    return _made(tmp_path / "mixture", model_folder, "mixture")
+
+
+@pytest.fixture
+def dense(tmp_path: Path, model_folder: Path) -> Path:
+    """A model as most are. What holds for it holds for a large one, which takes a minute of two cores."""
+    return _made(tmp_path / "dense", model_folder, "dense")
 
 
 def test_a_mixture_of_experts_is_no_other_loss(tmp_path: Path, mixture: Path) -> None:
@@ -94,12 +110,11 @@ def test_a_mixture_of_experts_is_no_other_loss(tmp_path: Path, mixture: Path) ->
     assert losses[1] == pytest.approx(losses[0], abs=1e-4)
 
 
-def test_trl_learns_what_the_plain_loop_learns(tmp_path: Path, model_folder: Path) -> None:
+def test_trl_learns_what_the_plain_loop_learns(tmp_path: Path, dense: Path) -> None:
     """The same losses, step by step, and the same adapter, also where it was stopped after a step and went on."""
-    hide_vision_packages()
-    plain = InProcess(course_of(tmp_path / "plain", model_folder, "plain"))
+    plain = InProcess(course_of(tmp_path / "plain", dense, "plain"))
     expected = list(plain.learn())
-    course = course_of(tmp_path / "trl", model_folder, "trl")
+    course = course_of(tmp_path / "trl", dense, "trl")
     stopped = list(InProcess(course, stop_after=1).learn())
     again = InProcess(course)
     losses = list(again.learn())

@@ -1,4 +1,4 @@
-"""TRL's trainer beside the plain loop, on the bundled model: what it learns, and that it stops and goes on as the loop does."""
+"""TRL's trainer beside the plain loop, on tiny models: what it learns, and that it stops and goes on as the loop does."""
 
 from __future__ import annotations
 
