@@ -11,7 +11,6 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -20,6 +19,7 @@ from datetime import datetime, timedelta
 
 from batchinfer.alerts.notes import AlertMemory, PendingAlert
 from batchinfer.alerts.outcome import Outcome
+from batchinfer.core.own_process import command_of
 
 ROUND_SECONDS = 6.0  # for all receivers together; a run may be held up for ten
 MOST_AT_ONCE = 8  # receivers
@@ -74,7 +74,7 @@ def send_all(due: Sequence[PendingAlert], seconds: float, send: Send | None = No
 def send_apart(alert: PendingAlert, seconds: float) -> Outcome:
     """One try, in a process of its own that is ended after so many seconds."""
     wanted = {"id": alert.id, "receiver": alert.receiver.to_json(), "body": alert.body, "seconds": seconds}
-    command = [sys.executable, "-P", "-m", "batchinfer.alerts.postman"]
+    command = command_of("batchinfer.alerts.postman")
     try:
         process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, start_new_session=True

@@ -22,6 +22,7 @@ from batchinfer.alerts.delivery import Send
 from batchinfer.alerts.desk import AlertDesk
 from batchinfer.core.companion import Companion
 from batchinfer.core.home import JobData, job_names
+from batchinfer.core.own_process import command_of
 from batchinfer.core.records import Info
 
 LOOK_SECONDS = 20.0  # between two looks: what goes stale is told within a minute
@@ -44,7 +45,7 @@ def watching_alerts(start: Callable[[], subprocess.Popen[bytes]]) -> Iterator[No
 
 def start_watcher(root: Path) -> subprocess.Popen[bytes]:
     """Starts the process, which ends when its stdin is closed."""
-    command = [sys.executable, "-P", "-m", "batchinfer.alerts.watcher", str(root)]
+    command = command_of("batchinfer.alerts.watcher", str(root))
     return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL)
 
 

@@ -20,6 +20,7 @@ from pathlib import Path
 
 from batchinfer.core.home import cache_folder
 from batchinfer.core.locks import lock_in_turn
+from batchinfer.core.own_process import command_of, end_with_parent, environment
 from batchinfer.core.records import Info
 from batchinfer.errors import ModelError
 
@@ -114,11 +115,12 @@ def _convert(cache: Path, target: Path, info: Info) -> None:
     try:
         # A process of its own: the conversion loads torch, and this process should stay small.
         done = subprocess.run(
-            [sys.executable, "-P", "-m", "batchinfer.engines.bundled", str(gguf_file()), str(draft)],
+            command_of("batchinfer.engines.bundled", str(gguf_file()), str(draft)),
+            stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
             check=False,
-            env={**os.environ, "HF_HUB_OFFLINE": "1", "TRANSFORMERS_VERBOSITY": "error"},
+            env=environment(HF_HUB_OFFLINE="1", TRANSFORMERS_VERBOSITY="error"),
         )
         if done.returncode != 0:
             last = (done.stderr.strip().splitlines() or ["no message"])[-1]
@@ -156,4 +158,5 @@ def convert_gguf(gguf: Path, target: Path) -> None:
 
 
 if __name__ == "__main__":
+    end_with_parent()
     convert_gguf(Path(sys.argv[1]), Path(sys.argv[2]))

@@ -13,7 +13,6 @@ import contextlib
 import functools
 import importlib.util
 import json
-import os
 import re
 import resource
 import signal
@@ -24,6 +23,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+from batchinfer.core.own_process import command_of, environment
 from batchinfer.core.schema_keywords import PART_MAPS, PARTS, SAME_VALUE, SAME_VALUE_MAPS
 from batchinfer.engines import vllm_source
 
@@ -83,11 +83,11 @@ def followed_elsewhere(kind: str, text: str, answers: tuple[str, ...] = ()) -> C
         return Constraint(value)
     try:
         asked = subprocess.run(
-            [sys.executable, "-P", "-m", __name__],
+            command_of(__name__),
             input=json.dumps([[kind, value, answers]]).encode(),
             capture_output=True,
             timeout=PATIENCE,
-            env=os.environ | {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},
+            env=environment(),
             check=True,
         )
     except (subprocess.TimeoutExpired, subprocess.CalledProcessError) as exc:

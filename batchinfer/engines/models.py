@@ -54,6 +54,13 @@ class ModelIdentity:
         return self.digest, self.adapter_digest
 
 
+def why_unloaded(exc: Exception) -> str:
+    """Why transformers did not load a model or a tokenizer, as the rest of a sentence."""
+    if "trust_remote_code" in str(exc):
+        return "it brings code of its own, which batchinfer does not run: take one that transformers knows by itself."
+    return next((line.strip() for line in str(exc).splitlines() if line.strip()), type(exc).__name__)
+
+
 def resolve(job: Job, data: JobData, *, update: bool = False) -> ModelIdentity:
     """The job's model, resolved. Raises ModelError.
 

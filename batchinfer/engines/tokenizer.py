@@ -7,6 +7,7 @@ from typing import Any
 
 from batchinfer.core.records import TEXT, Message
 from batchinfer.engines.environment import without_torch
+from batchinfer.engines.models import why_unloaded
 from batchinfer.errors import MissingExtra, ModelError
 
 SLICE = 32_768  # characters
@@ -47,11 +48,10 @@ class Tokenizer:
             except ImportError as exc:
                 raise MissingExtra("vLLM") from exc
             try:
-                self._tokenizer = AutoTokenizer.from_pretrained(source, revision=revision)
+                self._tokenizer = AutoTokenizer.from_pretrained(source, revision=revision, trust_remote_code=False)
             except Exception as exc:
                 # Whatever its files hold: of a damaged config.json nobody knows what is raised.
-                reason = next(iter(str(exc).strip().splitlines()), type(exc).__name__)
-                raise ModelError(f"The tokenizer of {source} cannot be loaded: {reason}") from exc
+                raise ModelError(f"The tokenizer of {source} cannot be loaded: {why_unloaded(exc)}") from exc
         self._kwargs = chat_template_kwargs
         self._in_parts = False
 

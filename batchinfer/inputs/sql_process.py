@@ -7,7 +7,6 @@ output, or what is wrong.
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import json
 import os
 import re
@@ -17,7 +16,8 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-PR_SET_PDEATHSIG = 1  # of Linux' <sys/prctl.h>
+from batchinfer.core.own_process import end_with_parent
+
 OUT_OF_MEMORY = "Out of Memory"
 BEYOND = 2 << 30  # bytes for the values under way, which DuckDB does not count: some thousands of rows at a time
 OF_THREAD = 64 << 20  # bytes
@@ -57,7 +57,7 @@ class AskedQuery:
 def main() -> None:
     """Runs the query on standard input."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # who started this hears it, too
-    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    end_with_parent()
     asked = AskedQuery(**json.load(sys.stdin))
     _bound_memory(asked.memory + BEYOND + OF_THREAD * len(os.sched_getaffinity(0)))
     json.dump(_fault_of(asked), sys.stdout)

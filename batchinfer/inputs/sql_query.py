@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import re
 import signal
 import subprocess
-import sys
 from dataclasses import asdict
 from pathlib import Path
 
@@ -18,6 +16,7 @@ from batchinfer.core.database import first_line
 from batchinfer.core.duckdb_paths import found_by_duckdb
 from batchinfer.core.files import real_path
 from batchinfer.core.memory import VARIABLE, table_memory
+from batchinfer.core.own_process import command_of, environment
 from batchinfer.errors import InputError
 from batchinfer.inputs.sql_process import OUT_OF_MEMORY, AskedQuery
 from batchinfer.job.reader import ROOTS_VARIABLE, Job
@@ -64,9 +63,8 @@ def _selection(sql: str) -> str:
 def _fault_of(asked: AskedQuery) -> str | None:
     """Runs the query in a process of its own; returns what went wrong. A signal, such as Ctrl-C, ends it at once."""
     with subprocess.Popen(
-        [sys.executable, "-P", "-m", AskedQuery.__module__],
-        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
-        env=os.environ | {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},
+        command_of(AskedQuery.__module__),
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=environment(),
     ) as process:  # fmt: skip
         try:
             out = _answer(process, json.dumps(asdict(asked)).encode())

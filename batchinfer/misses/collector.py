@@ -21,6 +21,7 @@ from pathlib import Path
 
 from batchinfer.core.files import os_errors
 from batchinfer.core.home import JobData
+from batchinfer.core.own_process import command_of
 from batchinfer.core.spared import spare_pandas
 from batchinfer.errors import StoreError
 from batchinfer.misses.counter import Miss, day_of, read_spooled, spooled
@@ -36,7 +37,7 @@ def start(data: Path, spool: Path, metrics: Path, server: str) -> subprocess.Pop
     spool: a folder of this server alone, with one folder a job in it. metrics: one with its workers' counters.
     server: its name, the same for each start that uses this spool folder again.
     """
-    command = [sys.executable, "-P", "-m", "batchinfer.misses.collector", str(data), str(spool), str(metrics), server]
+    command = command_of("batchinfer.misses.collector", str(data), str(spool), str(metrics), server)
     return subprocess.Popen(command, stdin=subprocess.PIPE)
 
 

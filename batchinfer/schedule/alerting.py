@@ -13,13 +13,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from batchinfer.alerts.watcher import AlertWatcher, look_until_closed, print_line
+from batchinfer.core.own_process import command_of
 from batchinfer.pipeline.attempt import alert_rules
 from batchinfer.schedule.entries import JobFiles
 
 
 def start_alerting(root: Path, jobs: Sequence[str]) -> subprocess.Popen[bytes]:
     """Starts the process, which ends when its stdin is closed. jobs: as they were named; none: all below ./jobs."""
-    command = [sys.executable, "-P", "-m", "batchinfer.schedule.alerting", str(root), *jobs]
+    command = command_of("batchinfer.schedule.alerting", str(root), *jobs)
     return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL)
 
 

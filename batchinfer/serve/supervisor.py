@@ -7,7 +7,6 @@ longer each time, and the service goes on. The wait is the new process's own, so
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import logging
 import os
 import signal
@@ -20,12 +19,12 @@ from typing import Any
 
 from granian import Granian
 
+from batchinfer.core.own_process import end_with_parent
 from batchinfer.serve.worker_deaths import WorkerDeaths
 
 log = logging.getLogger("batchinfer.serve")
 YOUNG_SECONDS = 30.0  # a worker that dies sooner is held back, longer each time
 FIRST_WAIT, LONGEST_WAIT = 0.25, 8.0  # seconds
-PR_SET_PDEATHSIG = 1  # of Linux' <sys/prctl.h>
 
 
 class BackOff:
@@ -72,7 +71,7 @@ class WorkerSupervisor(Granian):  # type: ignore[misc,valid-type] # granian pick
         reaches workers too: they leave it to the main process. A worker whose main process dies would hold the port.
         """
         end_at_once()
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+        end_with_parent(signal.SIGTERM)
         if self.interrupt_signal or os.getppid() != self.pid:
             sys.exit(0)
         return load()

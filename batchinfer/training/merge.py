@@ -13,11 +13,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from batchinfer.core.home import JobData
+from batchinfer.core.own_process import command_of, end_with_parent, environment
 from batchinfer.core.records import Info
 from batchinfer.engines import models
 from batchinfer.engines.adapter import adapter_faults
 from batchinfer.engines.devices import Placement, hold
-from batchinfer.engines.models import ModelIdentity
+from batchinfer.engines.models import ModelIdentity, why_unloaded
 from batchinfer.errors import ModelError, UsageError
 from batchinfer.job.reader import Job, faulty, placing
 from batchinfer.training.folders import NAMED, alone, drafted, keep
@@ -76,9 +77,8 @@ def _merge(job: Job, data: JobData, identity: ModelIdentity, draft: Path, info: 
         check_room(needed, CPU, "Merging", "end what else takes memory, or serve the model with its adapter.")
         info("Merging ...")
         done = subprocess.run(
-            [sys.executable, "-P", "-m", __name__, source, identity.revision or "", str(identity.adapter), str(draft)],
-            capture_output=True, text=True, check=False,
-            env=os.environ | {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},
+            command_of(__name__, source, identity.revision or "", str(identity.adapter), str(draft)),
+            stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False, env=environment(),
         )  # fmt: skip
     if done.returncode != 0:
         killed = "its process was killed, as the system does where memory is short"
@@ -99,11 +99,15 @@ def write_merged(source: str, revision: str | None, adapter: str, target: Path) 
     from peft import PeftModel
     from transformers import AutoConfig, AutoTokenizer
 
-    config = AutoConfig.from_pretrained(source, revision=revision)
+    config = AutoConfig.from_pretrained(source, revision=revision, trust_remote_code=False)
     merged = PeftModel.from_pretrained(load_base(source, revision), adapter).merge_and_unload()
     merged.to(getattr(config, "dtype", None) or torch.float32).save_pretrained(target)
-    AutoTokenizer.from_pretrained(source, revision=revision).save_pretrained(target)
+    AutoTokenizer.from_pretrained(source, revision=revision, trust_remote_code=False).save_pretrained(target)
 
 
 if __name__ == "__main__":
-    write_merged(sys.argv[1], sys.argv[2] or None, sys.argv[3], Path(sys.argv[4]))
+    end_with_parent()
+    try:
+        write_merged(sys.argv[1], sys.argv[2] or None, sys.argv[3], Path(sys.argv[4]))
+    except Exception as exc:  # noqa: BLE001 - whatever the files hold
+        sys.exit(why_unloaded(exc))

@@ -41,7 +41,7 @@ def trainer_of(
     places = {row: place for place, row in enumerate(rows)}
     trainer = _Trainer(
         model, _config(course), train_dataset=Dataset.from_list([_marked(row) for row in rows]),
-        processing_class=_padding(AutoTokenizer.from_pretrained(course.source, revision=course.revision)),
+        processing_class=_padding(AutoTokenizer.from_pretrained(course.source, revision=course.revision, trust_remote_code=False)),
         optimizers=(optimizer, LambdaLR(optimizer, lambda _: 1.0)),
     )  # fmt: skip
     trainer.batches = [[places[row] for row in batch] for batch in batches]

@@ -7,12 +7,12 @@ import multiprocessing
 import os
 import signal
 import subprocess
-import sys
 from collections.abc import Iterator
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, Protocol
 
+from batchinfer.core.own_process import command_of, environment
 from batchinfer.errors import ModelError, Stopped
 from batchinfer.training import trainer
 from batchinfer.training.records import Course, Scored, Step, Trained
@@ -108,9 +108,8 @@ def _process(course: Course, log: Path, module: str) -> Iterator[tuple[subproces
     try:
         with log.open("wb") as file:
             process = subprocess.Popen(
-                [sys.executable, "-P", "-m", module, str(theirs.fileno())],
-                pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL, stdout=file, stderr=file, start_new_session=True,
-                env=os.environ | {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},
+                command_of(module, str(theirs.fileno())), pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL,
+                stdout=file, stderr=file, start_new_session=True, env=environment(),
             )  # fmt: skip
     finally:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})

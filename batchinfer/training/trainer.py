@@ -24,7 +24,7 @@ from batchinfer.core.files import replace_durably
 from batchinfer.engines import environment
 from batchinfer.engines.adapter import MOST_RANK
 from batchinfer.engines.devices import Placement
-from batchinfer.engines.models import adapter_rank
+from batchinfer.engines.models import adapter_rank, why_unloaded
 from batchinfer.engines.vllm import adapter_refusal
 from batchinfer.errors import BatchinferError, MissingExtra, ModelError
 from batchinfer.training.answer_tokens import AnswerTokens
@@ -321,10 +321,11 @@ def load_base(source: str, revision: str | None) -> Any:
     from transformers import AutoModelForCausalLM
 
     try:
-        return AutoModelForCausalLM.from_pretrained(source, revision=revision, dtype=torch.float32)
+        return AutoModelForCausalLM.from_pretrained(
+            source, revision=revision, dtype=torch.float32, trust_remote_code=False
+        )
     except (OSError, ValueError, KeyError, RuntimeError, ImportError) as exc:
-        why = next((line.strip() for line in str(exc).splitlines() if line.strip()), type(exc).__name__)
-        raise ModelError(f"The model {source} cannot be loaded for training: {why}") from exc
+        raise ModelError(f"The model {source} cannot be loaded for training: {why_unloaded(exc)}") from exc
 
 
 def _plain_scores(scores: Sequence[RowScore]) -> list[list[Any]]:

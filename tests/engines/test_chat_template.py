@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -58,3 +59,14 @@ def test_a_template_that_leaves_something_out_is_refused(
     """One sentence says what is missing, before anything is generated."""
     with pytest.raises(ModelError, match=said):
         tokenizer(tmp_path, template).check_holds(roles)
+
+
+def test_no_code_of_the_model_is_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nor is anybody asked whether it may be: an answer on standard input, as of `yes`, would be one."""
+    monkeypatch.setattr("builtins.input", lambda *_: pytest.fail("a person was asked"))
+    folder = model_folder(tmp_path / "model")
+    settings = {"tokenizer_class": "Own", "auto_map": {"AutoTokenizer": ["own.Own", None]}}
+    (folder / "tokenizer_config.json").write_text(json.dumps(settings), encoding="utf-8")
+    (folder / "own.py").write_text("raise SystemExit('it ran')", encoding="utf-8")
+    with pytest.raises(ModelError, match="brings code of its own, which batchinfer does not run"):
+        Tokenizer(str(folder), None, {})
