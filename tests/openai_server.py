@@ -61,7 +61,7 @@ class ScriptedServer:
 
     def start(self) -> None:
         """Begins to listen, at the port that it had before if it was stopped."""
-        self._http = _Http(("127.0.0.1", self.port), _handler(self))
+        self._http = _Http(("127.0.0.1", self.port), self.handler())
         self.port = self._http.server_address[1]
         threading.Thread(target=self._http.serve_forever, args=(0.01,), daemon=True).start()
 
@@ -71,6 +71,10 @@ class ScriptedServer:
             self._http.shutdown()
             self._http.server_close()
         self._http = None
+
+    def handler(self) -> type[BaseHTTPRequestHandler]:
+        """What answers a request."""
+        return handler(self)
 
     def take(self, content: dict[str, Any]) -> Fault | None:
         """Counts a request for an answer; what is to go wrong with it."""
@@ -141,7 +145,7 @@ def chat_completion(content: Mapping[str, Any]) -> dict[str, Any]:
     return {"object": "chat.completion", "choices": [choice], "usage": {"prompt_tokens": 9, "completion_tokens": 1}}
 
 
-def _handler(server: ScriptedServer) -> type[BaseHTTPRequestHandler]:  # noqa: C901 - a class with small methods
+def handler(server: ScriptedServer) -> type[BaseHTTPRequestHandler]:  # noqa: C901 - a class with small methods
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
         wbufsize = -1  # head and body in one packet
@@ -149,16 +153,20 @@ def _handler(server: ScriptedServer) -> type[BaseHTTPRequestHandler]:  # noqa: C
         def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - its name in the library
             pass
 
+        def parse_request(self) -> bool:
+            self.close_connection = server._http is None  # also of one that was open before
+            return not self.close_connection and super().parse_request()
+
         def do_GET(self) -> None:
-            self._send(*self._listed())
+            self.send(*self._listed())
 
         def do_POST(self) -> None:
             content = json.loads(self.rfile.read(int(self.headers["content-length"])))
-            if not self._is_welcome():
-                self._send(401, b"{}")
+            if not self.is_welcome():
+                self.send(401, b"{}")
             elif content.get("return_token_ids"):
                 server.probes += 1
-                self._send(200, json.dumps(server.answer(completion(content))).encode())
+                self.send(200, json.dumps(server.answer(completion(content))).encode())
             else:
                 fault = server.take(content)
                 try:
@@ -166,11 +174,11 @@ def _handler(server: ScriptedServer) -> type[BaseHTTPRequestHandler]:  # noqa: C
                 finally:
                     server.done()
 
-        def _is_welcome(self) -> bool:
+        def is_welcome(self) -> bool:
             return server.key is None or self.headers.get("authorization") == f"Bearer {server.key}"
 
         def _listed(self) -> tuple[int, bytes]:
-            if not self._is_welcome():
+            if not self.is_welcome():
                 return 401, b'{"error": {"message": "no such key"}}'
             if self.path != "/v1/models":
                 return 404, b'{"detail": "Not Found"}'
@@ -178,12 +186,12 @@ def _handler(server: ScriptedServer) -> type[BaseHTTPRequestHandler]:  # noqa: C
 
         def _answer(self, content: dict[str, Any], fault: Fault | None) -> None:
             if fault is not None and not fault.half:
-                self._send(fault.status, fault.content, fault.headers)
+                self.send(fault.status, fault.content, fault.headers)
                 return
             reply = chat_completion(content) if self.path.endswith("/chat/completions") else completion(content)
-            self._send(200, json.dumps(server.answer(reply)).encode(), half=fault is not None)
+            self.send(200, json.dumps(server.answer(reply)).encode(), half=fault is not None)
 
-        def _send(
+        def send(
             self, status: int, content: bytes, headers: Mapping[str, str] | None = None, *, half: bool = False
         ) -> None:
             self.send_response(status)

@@ -92,14 +92,14 @@ class TokenDialect(Dialect):
             logprobs = _all(_finite(told.get(f"{TOKEN}{token}")) for token in self._task.score_tokens)
         if logprobs is None and (self._task.score_continuations or self._task.score_tokens is not None):
             return _score_missing(prompt)
-        is_scored = self._task.score_continuations
+        is_whole = self._task.score_continuations
         return Generation(
             prompt_key=prompt.prompt_key,
-            text="" if is_scored else str(choices[0]["text"]),
+            text="" if logprobs is not None else str(choices[0]["text"]),
             finish_reason=str(choices[0]["finish_reason"] or "unknown"),
             prompt_tokens=read,
             cached_tokens=_cached(usage),
-            output_tokens=0 if is_scored else int(usage["completion_tokens"]),
+            output_tokens=0 if is_whole else int(usage["completion_tokens"]),
             logprobs=logprobs,
         )
 
@@ -140,7 +140,7 @@ class ChatDialect(Dialect):
                 return _score_missing(prompt)
         return Generation(
             prompt_key=prompt.prompt_key,
-            text=str(choice["message"]["content"] or ""),
+            text="" if logprobs is not None else str(choice["message"]["content"] or ""),
             finish_reason=str(choice["finish_reason"] or "unknown"),
             prompt_tokens=int(usage.get("prompt_tokens") or 0),
             cached_tokens=_cached(usage),

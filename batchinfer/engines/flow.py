@@ -10,6 +10,7 @@ import random
 
 FIRST = 32
 LEAST_WAIT, MOST_WAIT = 0.5, 60.0  # seconds, when the server does not say how long it wants to be left alone
+MOST_GONE = 15.0  # the same where there is no server: to look for one costs it nothing
 MOST_ASKED = 600.0  # seconds that it may ask for
 JITTER = 0.25  # of a wait, so that many clients do not come back at once
 
@@ -64,11 +65,15 @@ class RequestFlow:
         else:
             self._in_vain = 1
 
-    def wait(self, now: float, asked: float | None = None) -> None:
-        """Sends nothing for a while. asked: seconds that the server asked for; None: longer with each time in vain."""
+    def gone(self, now: float, asked: float | None = None) -> None:
+        """There is no server. Waits before it is looked for again."""
+        self.wait(now, asked, MOST_GONE)
+
+    def wait(self, now: float, asked: float | None = None, most: float = MOST_WAIT) -> None:
+        """Sends nothing for a while. asked: seconds that the server asked for; None: longer with each time in vain, up to `most`."""
         if now < self.until and asked is None:
             return  # of the same round: it waits already
-        longer = min(LEAST_WAIT * 2 ** min(self._in_vain, 10), MOST_WAIT)
+        longer = min(LEAST_WAIT * 2 ** min(self._in_vain, 10), most)
         self._in_vain += 1
         seconds = longer if asked is None else min(asked, MOST_ASKED)
         self.until = max(self.until, now + seconds * (1 + JITTER * self._dice.random()))

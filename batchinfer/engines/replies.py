@@ -9,9 +9,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from batchinfer.core.records import Prompt
+from batchinfer.core.records import Failure, Prompt
 from batchinfer.engines.dialects import Dialect
-from batchinfer.engines.server_api import ServerApi, ServerFault
+from batchinfer.engines.server_api import Broken, Refused, ServerApi, ServerFault
+
+MOST_STRIKES = 4  # failed answers to one prompt, after which it is asked no more
 
 
 @dataclass(slots=True)
@@ -26,6 +28,18 @@ class Asked:
     prompt: Prompt
     strikes: int = 0
     round: int = 0
+
+    def strike(self, fault: Broken) -> Failure | None:
+        """Counts an answer that went wrong; the failure that this makes of the prompt, once it happened too often."""
+        self.strikes += 1
+        if self.strikes < MOST_STRIKES:
+            return None
+        said = f"The server {fault.said}, each of the {self.strikes} times that it was asked this."
+        return Failure(self.prompt.prompt_key, "engine", "engine_error", said)
+
+    def refused(self, fault: Refused) -> Failure:
+        """The failure of a prompt that the server will never take."""
+        return Failure(self.prompt.prompt_key, "engine", "refused", f"The server refused the prompt: {fault.said}.")
 
 
 class Replies:

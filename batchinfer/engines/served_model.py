@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from batchinfer.engines.protocol import EngineConfig
-from batchinfer.engines.server_api import Broken, NoEntry, Refused, ServerApi
+from batchinfer.engines.server_api import Away, Broken, NoEntry, Refused, ServerApi
 from batchinfer.engines.tokenizer import Tokenizer
 from batchinfer.errors import ModelError, shortened
 from batchinfer.job.engine_spec import ServerSpec
@@ -104,6 +104,17 @@ def listed_models(api: ServerApi) -> list[Mapping[str, Any]]:
         return [card for card in content["data"] if isinstance(card["id"], str)]
     except (Broken, Refused, LookupError, TypeError) as exc:
         raise no_api(api) from exc
+
+
+def check_batches(api: ServerApi) -> None:
+    """Raises ModelError for a server without a batch API, and a ServerFault."""
+    try:
+        api.get("/batches?limit=1", seconds=SECONDS)
+    except Away as exc:
+        if not exc.is_other:
+            raise
+        said = f"The server at {api.base_url} has no batch API: it knows no {api.base_url}/batches. Take engine.kind: openai."
+        raise ModelError(said, field=("engine", "kind")) from exc
 
 
 def no_api(api: ServerApi) -> ModelError:

@@ -6,14 +6,18 @@ runs the job (`NoEntry`).
 
 from __future__ import annotations
 
+import contextlib
 import email.utils
 import json
+import tempfile
 import time
 import urllib.request
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, BinaryIO
 from urllib.parse import urlsplit
 
+from batchinfer.core.files import os_errors
 from batchinfer.core.version import __version__
 from batchinfer.errors import MissingExtra, UsageError
 
@@ -23,7 +27,7 @@ try:
 except ImportError as exc:
     raise MissingExtra("urllib3, with which servers are asked,", "openai") from exc
 
-MOST_BYTES = 64 << 20  # of a reply
+MOST_BYTES, PIECE = 64 << 20, 1 << 20  # of a reply; of a file that is read piece by piece
 CONNECT_SECONDS = 10.0
 OK, REFUSED, NO_ENTRY, GONE, BROKEN = 200, 400, (401, 403), (404, 408, 425, 502, 504), 500
 SHED = (429, 503)  # with or without Retry-After: too much at once
@@ -87,13 +91,27 @@ class ServerApi:
         """What it answers to some JSON, as JSON. seconds: that it may take, if not as long as any. Raises a ServerFault."""
         return self._json("POST", path, json.dumps(content).encode(), {"content-type": "application/json"}, seconds)
 
+    def upload(self, path: str, name: str, content: bytes, fields: Mapping[str, str]) -> Any:
+        """Sends a file as a form does; what the server answers, as JSON. Raises a ServerFault."""
+        file: tuple[str, str | bytes, str] = (name, content, "application/jsonl")
+        body, kind = urllib3.encode_multipart_formdata([*fields.items(), ("file", file)])
+        return self._json("POST", path, body, {"content-type": kind}, None)
+
+    def download(self, path: str, file: BinaryIO) -> None:
+        """Writes the content of a path, which may be large, to a temporary file. Raises a ServerFault, or StoreError."""
+        with self._reply("GET", path, None, {}, None) as reply:
+            for piece in reply.stream(PIECE):
+                with os_errors(Path(tempfile.gettempdir())):
+                    file.write(piece)
+
     def close(self) -> None:
         self._pool.clear()
 
     def _json(
         self, method: str, path: str, body: bytes | None, headers: Mapping[str, str], seconds: float | None
     ) -> Any:
-        content = self.bytes(method, path, body, headers, seconds)
+        with self._reply(method, path, body, headers, seconds) as reply:
+            content = _content(reply)
         try:
             return json.loads(content)
         except (ValueError, RecursionError) as exc:
@@ -101,26 +119,27 @@ class ServerApi:
                 raise Away("answers with a page of HTML instead of JSON", is_other=True) from exc
             raise Broken("sent half a reply, or something else than JSON") from exc
 
-    def bytes(
-        self, method: str, path: str, body: bytes | None, headers: Mapping[str, str], seconds: float | None = None
-    ) -> bytes:
-        """The body of a reply that is no fault. Raises a ServerFault."""
+    @contextlib.contextmanager
+    def _reply(
+        self, method: str, path: str, body: bytes | None, headers: Mapping[str, str], seconds: float | None
+    ) -> Iterator[urllib3.BaseHTTPResponse]:
+        """A reply that is no fault. Raises a ServerFault, also where reading it fails."""
         timeout = urllib3.Timeout(connect=CONNECT_SECONDS, read=seconds or self._stall_seconds)
         try:
             reply = self._pool.request(
                 method, f"{self.base_url}{path}", body=body, headers={**self._headers, **headers}, timeout=timeout,
                 retries=False, redirect=False, preload_content=False,
             )  # fmt: skip
-            content = _content(reply)
+            if reply.status != OK:
+                raise _fault(reply.status, reply.headers, _content(reply))
+            yield reply
+            reply.release_conn()
         except ReadTimeoutError as exc:
             raise Broken(f"did not answer within {timeout.read_timeout:g} s") from exc
         except ProtocolError as exc:
             raise Broken("broke off the connection in the middle of a reply") from exc
         except (HTTPError, OSError) as exc:
             raise Away(f"cannot be reached: {_words(exc)}") from exc
-        if reply.status != OK:
-            raise _fault(reply.status, reply.headers, content)
-        return content
 
 
 def _pool(base_url: str, connections: int) -> urllib3.PoolManager:
@@ -133,12 +152,11 @@ def _pool(base_url: str, connections: int) -> urllib3.PoolManager:
 
 
 def _content(reply: urllib3.BaseHTTPResponse) -> bytes:
-    """The whole body, whose connection is used again then."""
+    """The whole body."""
     content = reply.read(MOST_BYTES + 1)
     if len(content) > MOST_BYTES:
         reply.close()
         raise Broken(f"sent a reply of more than {MOST_BYTES >> 20} MiB")
-    reply.release_conn()
     return content
 
 
@@ -155,6 +173,17 @@ def _fault(status: int, headers: Mapping[str, str], content: bytes) -> ServerFau
     if status >= BROKEN:
         return Broken(f"{said}: {reason}" if reason else said)
     return Refused(reason or said)
+
+
+def refusal_of(response: Mapping[str, Any]) -> Refused | None:
+    """Why a request within a batch was refused for good; None if it was answered. Raises Broken where it may be made again."""
+    status = int(response["status_code"])
+    if status == OK:
+        return None
+    fault = _fault(status, {}, json.dumps(response.get("body")).encode())
+    if isinstance(fault, Refused):
+        return fault
+    raise Broken(fault.said)
 
 
 def error_message(content: bytes) -> str:

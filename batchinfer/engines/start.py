@@ -14,19 +14,23 @@ from batchinfer.core.records import Info
 from batchinfer.engines.devices import hold_free
 from batchinfer.engines.pool import EnginePool
 from batchinfer.engines.protocol import Engine, EngineConfig
-from batchinfer.job.engine_spec import OpenAISpec, VllmSpec
+from batchinfer.job.engine_spec import OpenAIBatchSpec, OpenAISpec, VllmSpec
 from batchinfer.job.reader import Job, placing
 
 
 def engine_for(
-    job: Job, data: JobData, config: EngineConfig, info: Info, meanwhile: Callable[[], object] = lambda: None
-) -> contextlib.AbstractContextManager[Engine]:
+    job: Job, data: JobData, config: EngineConfig, info: Info, meanwhile: Callable[[], object] = lambda: None, *,
+    at_once: bool = False,
+) -> contextlib.AbstractContextManager[Engine]:  # fmt: skip
     """Starts the job's engine, of whichever kind it is.
 
-    config: what it is to answer with. meanwhile: called while it waits for devices, for the model to load, or for a server
+    config: what it is to answer with. at_once: whether somebody waits for the answers, or asks a few at a time, so that a
+    server is asked row by row. meanwhile: called while it waits for devices, for the model to load, or for a server
     that answers nothing; what it raises ends the wait.
     """
     spec = job.spec.engine
+    if at_once and isinstance(spec, OpenAIBatchSpec):
+        spec = spec.row_by_row()
     match spec:
         case VllmSpec():
             return vllm_engine(job, data, spec, config, info, meanwhile)
@@ -34,6 +38,10 @@ def engine_for(
             from batchinfer.engines.openai import openai_engine
 
             return openai_engine(job, spec, config, info, meanwhile)
+        case OpenAIBatchSpec():
+            from batchinfer.engines.openai_batch import openai_batch_engine
+
+            return openai_batch_engine(job, data, spec, config, info, meanwhile)
 
 
 @contextlib.contextmanager

@@ -119,7 +119,7 @@ def _ask_model(alike: Sequence[AskedArm], session: Session, overall: _Overall) -
     source = models.weights(first.question.identity, session.data, info)
     config = _config(first, source)
     own = (
-        engine_for(first.arm.job, session.data, config, info)
+        engine_for(first.arm.job, session.data, config, info, session.stop.check, at_once=True)
         if session.engine is None
         else contextlib.nullcontext(session.engine)
     )

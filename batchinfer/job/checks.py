@@ -263,6 +263,14 @@ def cascade_problems(spec: JobSpec, tree: yaml.Node | None) -> set[tuple[int, st
     return {(locate(place, tree)[1], f"{'.'.join(place)}: {fault}") for place, fault in found.items()}
 
 
+def engine_problems(spec: JobSpec, tree: yaml.Node | None) -> set[tuple[int, str]]:
+    """Line and sentence for a price that says nothing of the job's engine."""
+    if spec.engine.kind != "openai_batch" or spec.cost is None:
+        return set()
+    fault = "it prices devices by the hour, and a batch API is paid by the token: leave it out, and --budget with it."
+    return {(locate(("cost",), tree)[1], f"cost: {fault}")}
+
+
 def alert_problems(spec: JobSpec, tree: yaml.Node | None) -> set[tuple[int, str]]:
     """Line and sentence for a receiver that is named twice, and for a limit that each wait for the next run would pass."""
     found, receivers = set(), dict[str, int]()

@@ -15,6 +15,7 @@ from pydantic import AfterValidator, BeforeValidator, Field
 from batchinfer.core.fields import Duration, NonEmpty, Section
 
 MOST_IN_FLIGHT = 512
+MOST_OF_PART = 50_000  # requests in a file, as OpenAI has it
 
 
 class VllmSpec(Section):
@@ -40,7 +41,7 @@ def _address(text: str) -> str:
 class ServerSpec(Section):
     """What every engine has in common that is asked over the OpenAI API."""
 
-    kind: Literal["openai"] = Field(description="A server.")
+    kind: Literal["openai", "openai_batch"] = Field(description="A server.")
     base_url: Annotated[str, AfterValidator(_address)] = Field(
         description="Where its API begins, such as http://host:8000/v1."
     )
@@ -71,9 +72,22 @@ class OpenAISpec(ServerSpec):
     stall: Duration = Field(timedelta(minutes=30), description="A request without an answer for so long is made again.")
 
 
+class OpenAIBatchSpec(ServerSpec):
+    """A server with OpenAI's batch API, which answers within a day, at half the price at several providers."""
+
+    kind: Literal["openai_batch"] = Field(description="A server with OpenAI's batch API.")
+    part: Annotated[int, Field(ge=1, le=MOST_OF_PART)] = Field(5000, description="Rows that are handed over at a time.")
+    poll: Duration = Field(timedelta(minutes=1), description="How often it is asked whether a part is done.")
+
+    def row_by_row(self) -> OpenAISpec:
+        """The same server, asked at once, for who waits for a few answers."""
+        shared = self.model_dump(include=set(ServerSpec.model_fields) - {"kind"})
+        return OpenAISpec(kind="openai", **shared)
+
+
 def _of_kind(value: Any) -> Any:
     """The section with its kind; vLLM is the one that need not be named."""
     return {"kind": "vllm", **value} if isinstance(value, Mapping) else value
 
 
-EngineSpec = Annotated[VllmSpec | OpenAISpec, Field(discriminator="kind"), BeforeValidator(_of_kind)]
+EngineSpec = Annotated[VllmSpec | OpenAISpec | OpenAIBatchSpec, Field(discriminator="kind"), BeforeValidator(_of_kind)]

@@ -21,6 +21,7 @@ from batchinfer.job.checks import (
     alert_problems,
     audit_problems,
     cascade_problems,
+    engine_problems,
     eval_problems,
     example_problems,
     finetune_problems,
@@ -175,6 +176,7 @@ def parse(text: str, name: str) -> JobSpec:
             | student_problems(spec, tree)
             | finetune_problems(spec, tree)
             | cascade_problems(spec, tree)
+            | engine_problems(spec, tree)
             | alert_problems(spec, tree)
         )
     except ValidationError as exc:

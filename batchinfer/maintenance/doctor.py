@@ -113,7 +113,7 @@ def _place(engine: EngineSpec) -> Finding:
     if isinstance(engine, VllmSpec):
         placed = place_here(engine.replicas, engine.tensor_parallel)
         return Finding("replicas", "; ".join(placement.description for placement in placed))
-    from batchinfer.engines.openai import model_names
+    from batchinfer.engines.server_engine import model_names
 
     try:
         return Finding("server", f"{engine.base_url} lists {', '.join(model_names(engine))}")

@@ -91,7 +91,7 @@ def try_rows(
         show(each.text, len(each.prompt.token_ids))
     if engine is not None:
         return _ask(job.name, engine, question, rendered_rows, maker.task)
-    with engine_for(job, data, question.engine_config(source), info) as started:
+    with engine_for(job, data, question.engine_config(source), info, at_once=True) as started:
         return _ask(job.name, started, question, rendered_rows, maker.task)
 
 

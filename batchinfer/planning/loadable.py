@@ -12,7 +12,7 @@ from batchinfer.engines.adapter import adapter_faults
 from batchinfer.engines.tokenizer import Tokenizer
 from batchinfer.errors import did_you_mean
 from batchinfer.job import reader
-from batchinfer.job.engine_spec import OpenAISpec
+from batchinfer.job.engine_spec import ServerSpec
 from batchinfer.job.model_spec import ModelSpec
 from batchinfer.job.reader import Job
 from batchinfer.planning.prepare import Prepared
@@ -43,12 +43,12 @@ def check_loadable(job: Job, data: JobData, question: Question, info: Info) -> N
     faults += _output_faults(job, question, info)
     if faults:
         raise reader.faulty(job, faults)
-    if isinstance(spec := job.spec.engine, OpenAISpec):
+    if isinstance(spec := job.spec.engine, ServerSpec):
         _check_server(job, data, spec, question, info)
 
 
-def _check_server(job: Job, data: JobData, spec: OpenAISpec, question: Question, info: Info) -> None:
-    from batchinfer.engines.openai import check_server
+def _check_server(job: Job, data: JobData, spec: ServerSpec, question: Question, info: Info) -> None:
+    from batchinfer.engines.server_engine import check_server
 
     source = models.weights(question.identity, data, info)
     tokenizer = Tokenizer(source, question.identity.revision, question.prompt.chat_template_kwargs)

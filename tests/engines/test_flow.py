@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 
-from batchinfer.engines.flow import FIRST, MOST_ASKED, MOST_WAIT, RequestFlow
+from batchinfer.engines.flow import FIRST, MOST_ASKED, MOST_GONE, MOST_WAIT, RequestFlow
 
 
 def flow(most: int = 512) -> RequestFlow:
@@ -49,6 +49,11 @@ def test_it_waits_longer_with_each_time_in_vain() -> None:
     made.answered()
     made.wait(now)
     assert made.until - now < 1
+    for _ in range(8):
+        made.gone(made.until)
+    before = made.until
+    made.gone(before)
+    assert MOST_GONE <= made.until - before <= 1.25 * MOST_GONE
 
 
 def test_what_a_server_asks_for_is_honoured_up_to_a_bound() -> None:

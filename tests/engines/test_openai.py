@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 
 from batchinfer.core.records import Continuation, Failure, Generation, Prompt
-from batchinfer.engines.openai import EngineClock, OpenAIEngine, api_of
+from batchinfer.engines.openai import OpenAIEngine
 from batchinfer.engines.protocol import EngineConfig, Task
+from batchinfer.engines.server_engine import EngineClock, api_of
 from batchinfer.errors import ModelError, Stopped, UsageError
 from batchinfer.job.engine_spec import OpenAISpec
 from tests.openai_server import BUSY, HALF, HTML, PAGE, Fault, ScriptedServer, card, serving

@@ -47,12 +47,21 @@ CASCADES = [
         CASCADE + "model: {id: s, cascade: {large: {id: l}}}\naudit: {swaps: [s.yaml]}",
         "audit.swaps: one model is asked, and this job has two: leave it out, or model.cascade.",
     ),
+    (
+        CASCADE
+        + "model: {id: s, cascade: {large: {id: l}}}\nengine: {kind: openai, base_url: 'http://h/v1', served_model_name: s}",
+        "engine.served_model_name: it names one model, and this job has two: leave it out, or model.cascade.",
+    ),
+    (
+        "engine: {kind: openai_batch, base_url: 'http://h/v1'}\ncost: {per_gpu_hour: 1}",
+        "cost: it prices devices by the hour, and a batch API is paid by the token: leave it out, and --budget with it.",
+    ),
 ]
 
 
 @pytest.mark.parametrize(("text", "said"), CASCADES)
 def test_two_models_that_cannot_share_a_list(text: str, said: str) -> None:
-    """Each fault of a cascade has its line and says what to do."""
+    """Each fault of a cascade, and of an engine that does not go with it or with a price, has its line and says what to do."""
     [problem] = problems(SMALLEST + text)
     assert re.match(r"line \d+: ", problem)
     assert said in problem

@@ -149,8 +149,8 @@ ASKED = "prompt: {{template: '{{{{ term }}}}', {}}}\nmodel: {{id: m}}"
         ),
         ("keep_versions: {count: many}", "keep_versions.count: input should be a valid integer (it is 'many')."),
         ("engine: {replicas: many}", "engine.replicas: input should be a valid integer, or 'auto' (it is 'many')."),
-        ("engine: {kind: vlm}", "engine.kind: input should be 'vllm' or 'openai' (it is 'vlm')."),
-        ("engine: {kind: [vllm]}", "engine.kind: input should be 'vllm' or 'openai'."),
+        ("engine: {kind: vlm}", "engine.kind: input should be 'vllm', 'openai' or 'openai_batch' (it is 'vlm')."),
+        ("engine: {kind: [vllm]}", "engine.kind: input should be 'vllm', 'openai' or 'openai_batch'."),
         (
             "engine: vllm",
             "engine: input should be a section with the fields kind, replicas, tensor_parallel, stall (it is 'vllm').",

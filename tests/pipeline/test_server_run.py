@@ -15,6 +15,7 @@ from batchinfer.errors import Interrupted, Stopped
 from batchinfer.job.reader import Job
 from batchinfer.pipeline.run import run
 from batchinfer.planning.prepare import Options
+from tests.batch_server import BatchServer, serving_batches
 from tests.openai_server import HALF, Fault, ScriptedServer, card, serving
 from tests.tiny import Cli, RecordingConsole, make_job, numbered, press, stored, write_job
 
@@ -128,11 +129,15 @@ def test_a_server_that_refuses_all_stops_the_run_early(tmp_path: Path, tiny: Pat
 
 
 class Watching(RecordingConsole):
-    """Presses Ctrl-C as soon as the server is said to be away."""
+    """Presses Ctrl-C as soon as something is said."""
+
+    def __init__(self, said: str) -> None:
+        super().__init__()
+        self._awaited = said
 
     def info(self, text: str) -> None:
         super().info(text)
-        if "Trying again" in text:
+        if self._awaited in text:
             press(signal.SIGINT)()
 
 
@@ -147,7 +152,7 @@ def test_ctrl_c_ends_the_wait_for_a_server(tmp_path: Path, tiny: Path, server: S
 
     server.fault = end
     with pytest.raises(Interrupted):
-        run(job, data, Options(), Watching())
+        run(job, data, Options(), Watching("Trying again"))
     assert stored(data) == (5, 5)
     assert Store(data.cache).runs()[0].report["checked"][0].endswith(f"lists {tiny}.")
     server.fault = lambda _number, _content: None
@@ -172,3 +177,45 @@ def test_the_first_run_waits_for_a_server_that_is_started_later(
     console = Starting()
     assert run(job, data, Options(), console).version == 1
     assert any("answers again" in said for said in console.said)
+
+
+@pytest.fixture
+def batches(tiny: Path) -> Iterator[BatchServer]:
+    with serving_batches(models=[card(str(tiny), vllm=False)], looks=1) as started:
+        yield started
+
+
+def batch_section(server: ScriptedServer) -> dict[str, Any]:
+    return {"kind": "openai_batch", "base_url": server.url, "trust_model": True, "part": 8, "poll": "1s"}
+
+
+def test_a_batch_is_had_after_the_run_was_stopped(tmp_path: Path, tiny: Path, batches: BatchServer) -> None:
+    """Ctrl-C ends the wait at once; the next run takes what was paid, and hands over the rest."""
+    job, data = make_job(tmp_path / "shop", numbered(20), tiny, engine=batch_section(batches))
+    with pytest.raises(Interrupted):
+        run(job, data, Options(), Watching("Handed 8 rows over"))
+    assert list((data.folder / "batches").iterdir())
+    report = run(job, data, Options(), RecordingConsole())
+    assert (report.generated, report.failed, report.version) == (20, 0, 1)
+    assert sorted(batches.rows()) == sorted(set(batches.rows()))
+    assert len(batches.rows()) == 20
+    assert not list((data.folder / "batches").iterdir())
+    assert report.to_json()["cost"]["device_seconds"] == 0
+
+
+def test_try_waits_for_no_batch(tmp_path: Path, tiny: Path, batches: BatchServer, batchinfer: Cli) -> None:
+    """The same server is asked at once."""
+    write_job(tmp_path / "jobs" / "shop", numbered(5), tiny, engine=batch_section(batches))
+    tried = batchinfer("try", "shop", "text=one", "--json").json
+    assert tried["result"]["value"] == "one"
+    assert (len(batches.asked), len(batches.batches)) == (1, 0)
+
+
+def test_plan_says_that_there_is_no_batch_api(
+    tmp_path: Path, tiny: Path, server: ScriptedServer, batchinfer: Cli
+) -> None:
+    """As a run would."""
+    write_job(tmp_path / "jobs" / "shop", numbered(5), tiny, engine=batch_section(server))
+    done = batchinfer("plan", "shop")
+    assert done.code == 2
+    assert f"engine.kind: the server at {server.url} has no batch API" in done.err

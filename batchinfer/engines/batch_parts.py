@@ -1,0 +1,103 @@
+"""The parts of a list that a server's batch API has: noted in the job's folder before they are waited for.
+
+A part is noted when its file lies at the server, before the batch is made that is to be paid: whenever the run ends after that,
+the next one finds the batch again.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from batchinfer.core.files import DAMAGE, os_errors, read_small, why_damaged, why_unread, write_atomically
+from batchinfer.core.keys import short
+from batchinfer.errors import StoreError
+
+FOLDER = "batches"  # of the job's part of the data folder
+KEPT = timedelta(days=30)  # for which servers keep what a batch came to
+
+
+@dataclass(frozen=True, slots=True)
+class BatchPart:
+    """Prompts that were handed over together.
+
+    server: the address of the API.
+    file: the server's name of what was uploaded.
+    keys: of the prompts, in hexadecimal digits.
+    made: when, in UTC.
+    batch: the server's name of the batch; None until it is known to be made.
+    """
+
+    server: str
+    file: str
+    keys: tuple[str, ...]
+    made: str
+    batch: str | None = None
+
+    @property
+    def is_old(self) -> bool:
+        """Whether the server need not have it any more."""
+        return datetime.now(UTC) - datetime.fromisoformat(self.made) > KEPT
+
+
+class PartShelf:
+    """The notes in a job's folder."""
+
+    def __init__(self, folder: Path) -> None:
+        """folder: of the notes; made with the first of them."""
+        self._folder = folder
+
+    def of(self, server: str) -> list[BatchPart]:
+        """What a server has, the oldest first; what it need not have any more is forgotten.
+
+        Raises StoreError for a note that cannot be read.
+        """
+        parts = [part for path in self._folder.glob("*.json") if (part := _read(path)).server == server]
+        for part in parts:
+            if part.is_old:
+                self.drop(part)
+        return sorted((part for part in parts if not part.is_old), key=lambda part: part.made)
+
+    def begin(self, server: str, file: str, keys: tuple[str, ...]) -> BatchPart:
+        """Notes a part whose file was uploaded."""
+        return self._keep(BatchPart(server, file, keys, datetime.now(UTC).isoformat()))
+
+    def name_batch(self, part: BatchPart, batch: str) -> BatchPart:
+        """Notes what the server calls the batch that it made of a part."""
+        return self._keep(replace(part, batch=batch))
+
+    def keep_rest(self, part: BatchPart, keys: Collection[str]) -> None:
+        """Forgets a part but for these keys, that a later run may ask for."""
+        if keys:
+            self._keep(replace(part, keys=tuple(keys)))
+        else:
+            self.drop(part)
+
+    def _keep(self, part: BatchPart) -> BatchPart:
+        with os_errors(self._folder):
+            self._folder.mkdir(exist_ok=True)
+        write_atomically(self._path(part), json.dumps(asdict(part)).encode())
+        return part
+
+    def drop(self, part: BatchPart) -> None:
+        """Forgets a part."""
+        self._path(part).unlink(missing_ok=True)
+
+    def _path(self, part: BatchPart) -> Path:
+        return self._folder / f"{short(f'{part.server} {part.file}'.encode()).hex()}.json"
+
+
+def _read(path: Path) -> BatchPart:
+    try:
+        content = json.loads(read_small(path))
+        part = BatchPart(**content | {"keys": tuple(bytes.fromhex(key).hex() for key in content["keys"])})
+        _ = part.is_old
+    except OSError as exc:
+        raise StoreError(f"{path} cannot be read: {why_unread(exc)}.") from exc
+    except DAMAGE as exc:
+        said = f"{path} cannot be read: {why_damaged(exc)}."
+        raise StoreError(said, fix="Remove it: what it was about is asked, and paid, again.") from exc
+    return part

@@ -1,0 +1,310 @@
+"""The engine `openai_batch`: a server's batch API, which answers within a day and costs less.
+
+    prompts ─► parts ─► file and batch at the server ─► asked again and again ─► answers
+
+Parts are noted in the job's folder before they are waited for, so a run that ends meanwhile costs nothing: the next one waits on
+for the same parts, and takes the answers that they came to.
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from functools import partial
+from types import TracebackType
+from typing import Any, BinaryIO, TypeVar
+
+from batchinfer.core.cost import Devices
+from batchinfer.core.home import JobData
+from batchinfer.core.records import Failure, Generation, Info, Prompt
+from batchinfer.engines.batch_parts import FOLDER, BatchPart, PartShelf
+from batchinfer.engines.dialects import Dialect
+from batchinfer.engines.protocol import EngineConfig, EngineInfo, Task
+from batchinfer.engines.replies import Asked
+from batchinfer.engines.served_model import check_batches, listed_models
+from batchinfer.engines.server_api import Away, Broken, NoEntry, Refused, ServerApi, refusal_of
+from batchinfer.engines.server_engine import EngineClock, ServerEngine, api_of
+from batchinfer.errors import ModelError, Stopped, counted
+from batchinfer.job.engine_spec import OpenAIBatchSpec
+from batchinfer.job.reader import Job
+
+MOST_PARTS = 8  # that the server works on at a time
+MOST_BYTES = 64 << 20  # of a part's file
+STALL_SECONDS = 600.0
+PAGES = 10  # of the server's list of batches that are looked through
+LOST = "lost"  # the server knows nothing of it
+DONE = frozenset({"completed", "expired", "cancelled", LOST})  # what there is of answers can be had then
+TOO_MANY = "token_limit_exceeded"  # why a batch is not taken while others are worked on
+Value = TypeVar("Value")
+
+
+@dataclass(slots=True)
+class _Underway:
+    """A part that the server has. unseen: its keys that no prompt of this call had so far. content: the batch as it was last."""
+
+    part: BatchPart
+    unseen: set[str]
+    content: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def status(self) -> str:
+        return str(self.content.get("status"))
+
+    @property
+    def is_done(self) -> bool:
+        return self.status in DONE
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether nobody asked for anything of it so far: all of it was committed before, or is a later run's to ask."""
+        return len(self.unseen) == len(self.part.keys)
+
+
+class OpenAIBatchEngine(ServerEngine):
+    """Hands prompts over in parts. It is a `protocol.Engine`."""
+
+    devices = Devices("server", 0)  # it is paid by the token
+
+    def __init__(
+        self, api: ServerApi, job: Job, spec: OpenAIBatchSpec, config: EngineConfig, shelf: PartShelf, *,
+        info: Info = lambda _: None, meanwhile: Callable[[], object] = lambda: None, clock: EngineClock | None = None,
+    ) -> None:  # fmt: skip
+        super().__init__(api, job, spec, config, most=spec.part, info=info, meanwhile=meanwhile, clock=clock)
+        self._spec, self._shelf = spec, shelf
+        self._underway: list[_Underway] = []
+        self._asked: dict[str, Asked] = {}  # prompts that have no answer yet, by key
+        self._next: deque[Asked] = deque()  # those of them that no part has
+        self._taken: list[_Underway] = []  # parts of which all that was asked for is answered
+        self._ended: Stopped | None = None  # why no further part is handed over
+
+    def generate(self, task: Task, prompts: Iterable[Prompt]) -> Iterator[Generation | Failure]:
+        dialect, waiting, is_read = self._dialect(task), iter(prompts), False
+        self._asked.clear()
+        self._next.clear()
+        self._ended = None
+        self._heard = self._clock.now()
+        self._underway = [_Underway(part, set(part.keys)) for part in self._shelf.of(self._api.base_url)]
+        self._tell_of_before()
+        while True:
+            is_read = is_read or self._read(waiting)
+            if not self._asked and is_read:
+                break
+            if self._hand_over(dialect, is_read=is_read):
+                continue
+            yield from self._take_answers(dialect, is_read=is_read)
+            if self._ended is not None:
+                raise self._ended
+
+    def _tell_of_before(self) -> None:
+        count = sum(len(each.part.keys) for each in self._underway)
+        if count:
+            self._info(f"{counted(count, 'row')} were handed over before: what they came to is waited for.")
+
+    def _read(self, waiting: Iterator[Prompt]) -> bool:
+        """Takes prompts until a part is full that may be handed over; returns whether that were all."""
+        owners = {key: each for each in self._underway for key in each.unseen}
+        while len(self._next) < self._spec.part:
+            prompt = next(waiting, None)
+            if prompt is None:
+                return True
+            key, asked = prompt.prompt_key.hex(), Asked(prompt)
+            self._asked[key] = asked
+            if (owner := owners.get(key)) is not None:
+                owner.unseen.discard(key)
+            else:
+                self._next.append(asked)
+        return False
+
+    def _hand_over(self, dialect: Dialect, *, is_read: bool) -> bool:
+        """Hands a full part over, or the last one, if the server may have more; returns whether it did."""
+        is_full = is_read or len(self._next) >= self._spec.part
+        at_work = sum(not (each.is_done or each.is_idle) for each in self._underway)
+        if not self._next or not is_full or at_work >= MOST_PARTS:
+            return False
+        self._meanwhile()
+        keys, content = self._file(dialect)
+        upload = partial(self._api.upload, "/files", "part.jsonl", content, {"purpose": "batch"})
+        part = self._shelf.begin(self._api.base_url, str(self._patiently(upload)["id"]), keys)
+        self._underway.append(_Underway(self._made(part, dialect), set()))
+        return True
+
+    def _file(self, dialect: Dialect) -> tuple[tuple[str, ...], bytes]:
+        """The next part, as its keys and the lines of its file."""
+        keys, lines, size = list[str](), list[bytes](), 0
+        while self._next and len(keys) < self._spec.part:
+            prompt = self._next[0].prompt
+            key = prompt.prompt_key.hex()
+            request = {"custom_id": key, "method": "POST", "url": f"/v1{dialect.path}", "body": dialect.body(prompt)}
+            line = json.dumps(request).encode() + b"\n"
+            if keys and size + len(line) > MOST_BYTES:
+                break
+            self._next.popleft()
+            keys.append(key)
+            lines.append(line)
+            size += len(line)
+        return tuple(keys), b"".join(lines)
+
+    def _made(self, part: BatchPart, dialect: Dialect) -> BatchPart:
+        """The part with its batch, which is made unless the server has it already: it answered, and nobody heard."""
+        content = {"input_file_id": part.file, "endpoint": f"/v1{dialect.path}", "completion_window": "24h"}
+        batch = self._patiently(lambda: self._listed_batch(part.file) or self._api.post("/batches", content))
+        part = self._shelf.name_batch(part, str(batch["id"]))
+        self._info(f"Handed {counted(len(part.keys), 'row')} over as batch {part.batch}.")
+        return part
+
+    def _listed_batch(self, file: str) -> dict[str, Any] | None:
+        """The batch of a file, if it is among the newest in the server's list."""
+        after = ""
+        for _ in range(PAGES):
+            page = self._api.get(f"/batches?limit=100{after}")
+            for batch in page["data"]:
+                if batch.get("input_file_id") == file:
+                    return dict(batch)
+            if not page.get("has_more") or not page["data"]:
+                return None
+            after = f"&after={page['data'][-1]['id']}"
+        return None
+
+    def _take_answers(self, dialect: Dialect, *, is_read: bool) -> Iterator[Generation | Failure]:
+        """Asks once for each part whether it is done, and yields what those came to; waits if none was."""
+        took = False
+        for each in [each for each in self._underway if not each.is_idle]:
+            self._meanwhile()
+            if each.part.batch is None:
+                each.part = self._made(each.part, dialect)
+            if not each.is_done:
+                each.content = self._patiently(partial(self._batch, each.part))
+            if each.status == "failed":
+                self._give_back(each)
+            elif each.is_done and (is_read or not each.unseen):
+                took = True
+                yield from self._take(each, dialect)
+        if not took and self._ended is None and self._asked:
+            self._pause()
+
+    def _batch(self, part: BatchPart) -> dict[str, Any]:
+        """A part's batch as it is now. Raises a ServerFault."""
+        try:
+            return dict(self._api.get(f"/batches/{part.batch}"))
+        except Away as exc:
+            if not exc.is_other:
+                raise
+            listed_models(self._api)  # which is there: only the batch is not
+            self._info(
+                f"The server at {self._api.base_url} knows of no batch {part.batch} any more: its rows are asked again."
+            )
+            return {"status": LOST}
+
+    def _pause(self) -> None:
+        """Waits until it is time to ask again."""
+        until = self._clock.now() + self._spec.poll.total_seconds()
+        while (left := until - self._clock.now()) > 0:
+            self._meanwhile()
+            self._clock.sleep(min(left, 1.0))
+
+    def _take(self, each: _Underway, dialect: Dialect) -> Iterator[Generation | Failure]:
+        """What a part came to. Prompts without an answer are handed over again."""
+        self._underway.remove(each)
+        for name in ("output_file_id", "error_file_id"):
+            if file := each.content.get(name):
+                yield from self._answers(str(file), dialect)
+        rest = [asked for key in each.part.keys if (asked := self._asked.get(key)) is not None]
+        for asked in rest:
+            failure = asked.strike(Broken("gave no answer")) if each.status == "completed" else None
+            if failure is not None:
+                del self._asked[asked.prompt.prompt_key.hex()]
+                yield failure
+            else:
+                self._next.append(asked)
+        self._taken.append(each)
+        if each.status == "cancelled":
+            self._ended = Stopped(f"The batch {each.part.batch} was cancelled at {self._api.base_url}.")
+
+    def _answers(self, name: str, dialect: Dialect) -> Iterator[Generation | Failure]:
+        """The answers in one of the server's files that were asked for. What is broken is as if it were not there."""
+        with tempfile.TemporaryFile() as file:
+            self._patiently(lambda: _fetch(self._api, name, file))
+            file.seek(0)
+            for line in file:
+                key, result = self._answer(line, dialect)
+                if result is not None:
+                    del self._asked[key]
+                    yield result
+
+    def _answer(self, line: bytes, dialect: Dialect) -> tuple[str, Generation | Failure | None]:
+        """The key and the answer that a line has; None where there is none, or nobody asked."""
+        try:
+            content = json.loads(line)
+            key, response = str(content["custom_id"]), content.get("response") or {}
+            asked = self._asked.get(key)
+            if asked is None:
+                return key, None
+            if (refusal := refusal_of(response)) is not None:
+                return key, asked.refused(refusal)
+            return key, dialect.read(asked.prompt, response["body"])
+        except (ValueError, LookupError, TypeError, AttributeError, RecursionError, Broken):
+            return "", None
+
+    def _give_back(self, each: _Underway) -> None:
+        """A part that the server did not take, and nobody pays for."""
+        self._underway.remove(each)
+        self._shelf.drop(each.part)
+        errors = (each.content.get("errors") or {}).get("data") or [{}]
+        if errors[0].get("code") != TOO_MANY or all(other.is_done for other in self._underway):
+            said = str(errors[0].get("message") or "it does not say why").rstrip(".")
+            raise ModelError(
+                f"The server at {self._api.base_url} does not take the batch {each.part.batch}: {said}.",
+                field=("engine",),
+            )
+        self._next.extend(asked for key in each.part.keys if (asked := self._asked.get(key)) is not None)
+
+    def _patiently(self, call: Callable[[], Value]) -> Value:
+        """What a call comes to, however often it is to be made. Raises Stopped at the end of patience, or where the key is refused."""
+        while True:
+            if self._away is None:
+                try:
+                    found = call()
+                except (Away, Broken) as exc:
+                    self._lose(exc)
+                except NoEntry as exc:
+                    raise Stopped(
+                        f"The server at {self._api.base_url} {exc.said}. Run the job again with one that it takes."
+                    ) from exc
+                except Refused as exc:
+                    raise ModelError(
+                        f"The server at {self._api.base_url} refuses a batch: {exc.said}.", field=("engine",)
+                    ) from exc
+                else:
+                    self._hear()
+                    return found
+            self._wait()
+
+    def wait_ready(self) -> EngineInfo:
+        info = super().wait_ready()
+        self._patiently(partial(check_batches, self._api))
+        return info
+
+    def __exit__(
+        self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if kind is None:  # all that was taken is committed: asked again, it is to be answered anew
+            for each in self._taken:
+                self._shelf.keep_rest(each.part, each.unseen)
+        super().__exit__(kind, exc, trace)
+
+
+def _fetch(api: ServerApi, name: str, file: BinaryIO) -> None:
+    file.seek(0)
+    file.truncate()
+    api.download(f"/files/{name}/content", file)
+
+
+def openai_batch_engine(
+    job: Job, data: JobData, spec: OpenAIBatchSpec, config: EngineConfig, info: Info, meanwhile: Callable[[], object]
+) -> OpenAIBatchEngine:
+    """The engine of a job. Raises UsageError."""
+    api = api_of(spec, connections=1, stall_seconds=STALL_SECONDS)
+    return OpenAIBatchEngine(api, job, spec, config, PartShelf(data.folder / FOLDER), info=info, meanwhile=meanwhile)

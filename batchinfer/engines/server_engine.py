@@ -1,0 +1,218 @@
+"""What every engine has in common that asks a server: to know that it has the job's model, and to wait while it is away."""
+
+from __future__ import annotations
+
+import os
+import random
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Self
+
+from batchinfer.core.cost import Devices
+from batchinfer.core.records import Failure, Generation, Info, Prompt
+from batchinfer.engines.dialects import ChatDialect, Dialect, TokenDialect, needs_vllm
+from batchinfer.engines.flow import RequestFlow
+from batchinfer.engines.grammars import follows_xgrammar
+from batchinfer.engines.protocol import EngineConfig, EngineInfo, Task
+from batchinfer.engines.served_model import (
+    SECONDS,
+    AskedModel,
+    ServedModel,
+    check_batches,
+    find_served,
+    listed_models,
+    no_api,
+)
+from batchinfer.engines.server_api import Away, ServerApi, ServerFault
+from batchinfer.engines.tokenizer import Tokenizer
+from batchinfer.engines.window import window_of
+from batchinfer.errors import ModelError, Stopped, UsageError
+from batchinfer.job.engine_spec import MOST_IN_FLIGHT, OpenAIBatchSpec, ServerSpec
+from batchinfer.job.reader import Job
+
+LISTEN_SECONDS = 1.0
+UNBOUNDED = 1 << 30  # tokens, where nobody tells how long a window is
+
+
+@dataclass(frozen=True, slots=True)
+class EngineClock:
+    """Time as the engine sees it.
+
+    now: seconds of any clock.
+    sleep: waits so many of them.
+    """
+
+    now: Callable[[], float] = time.monotonic
+    sleep: Callable[[float], None] = time.sleep
+
+
+class ServerEngine:
+    """A `protocol.Engine`, but for how it answers prompts.
+
+    devices: the server, which the run has for itself as far as anybody knows.
+    """
+
+    devices = Devices("server", 1)
+
+    def __init__(
+        self, api: ServerApi, job: Job, spec: ServerSpec, config: EngineConfig, *, most: int = MOST_IN_FLIGHT,
+        info: Info = lambda _: None, meanwhile: Callable[[], object] = lambda: None, clock: EngineClock | None = None,
+    ) -> None:  # fmt: skip
+        """most: requests at a time. meanwhile: called while the server is waited for; what it raises ends the wait."""
+        self._api, self._job, self._server, self._config = api, job, spec, config
+        self._info, self._meanwhile, self._clock = info, meanwhile, clock or EngineClock()
+        self._flow, self._most = RequestFlow(most, random.Random()), most  # noqa: S311 - it spreads load, and guards nothing
+        self._away: Away | None = None  # why nothing is sent, until the server was looked at again
+        self._heard = self._clock.now()  # when it last did its work
+        self._tokenizer: Tokenizer | None = None
+        self._served: ServedModel | None = None
+
+    def start(self) -> None:
+        """Nothing: the server is there, or will be."""
+
+    def wait_ready(self) -> EngineInfo:
+        while self._served is None:
+            if self._away is not None and self._clock.now() < self._flow.until:
+                self._wait()
+                continue
+            try:
+                self._served = self._look()
+            except Away as exc:
+                self._lose(exc)
+                self._wait()
+        self._find_again()
+        window = self._served.max_model_len or self._own_window()
+        kind = "vLLM's server" if self._served.takes_tokens else "The server"
+        return EngineInfo(window, self._most, f"{kind} at {self._api.base_url}", self._served.checked)
+
+    def _own_window(self) -> int:
+        return window_of(self._config.options, self._config.model, self._config.revision) or UNBOUNDED
+
+    def generate(self, task: Task, prompts: Iterable[Prompt]) -> Iterator[Generation | Failure]:
+        raise NotImplementedError
+
+    def check(self, task: Task) -> None:
+        """What would fail before the first prompt of a task. Raises ModelError, or Away where nobody can tell now."""
+        self._served = self._look()
+        self._dialect(task)
+
+    def _look(self) -> ServedModel:
+        """What the server has. Raises Away, or ModelError for another model than the job's, or for what is no such API."""
+        self._tokenizer = self._tokenizer or Tokenizer(self._config.model, self._config.revision, {})
+        assert self._job.spec.model is not None
+        asked = AskedModel(self._job.spec.model.id, self._config)
+        try:
+            return find_served(self._api, self._server, asked, self._tokenizer)
+        except Away as exc:
+            if exc.is_other and self._served is None:
+                raise no_api(self._api) from exc
+            raise
+
+    def _dialect(self, task: Task) -> Dialect:
+        """How a task is put to the server. Raises ModelError for one that it cannot do."""
+        served, prompt = self._served, self._job.spec.prompt
+        assert served is not None
+        assert self._tokenizer is not None
+        if served.takes_tokens:
+            return TokenDialect(task, served.name, follows_xgrammar=follows_xgrammar(self._config.options))
+        if prompt is None or prompt.format != "chat":
+            raise needs_vllm("Prompts with format: completion are")
+        return ChatDialect(task, served.name, self._tokenizer, prompt.chat_template_kwargs)
+
+    def _hear(self) -> None:
+        """The server did some of its work."""
+        self._flow.answered()
+        self._heard = self._clock.now()
+
+    def _lose(self, fault: ServerFault) -> None:
+        """The server is not there: nothing is sent until it was looked at again."""
+        if self._away is None:
+            hours = self._server.patience.total_seconds() / 3600
+            self._info(f"The server at {self._api.base_url} {fault.said}. Trying again, for up to {hours:g} h ...")
+        self._away = fault if isinstance(fault, Away) else Away(fault.said)
+        self._flow.gone(self._clock.now(), self._away.wait)
+
+    def _wait(self) -> None:
+        """Waits a moment with nothing in flight; then, if it is time, looks whether the server is there again.
+
+        Raises Stopped where patience is at its end, or where it came back with another model.
+        """
+        self._meanwhile()
+        now = self._clock.now()
+        if now - self._heard > self._server.patience.total_seconds():
+            said = self._away.said if self._away else "has too much to do"
+            raise Stopped(
+                f"The server at {self._api.base_url} {said}, and answered nothing for as long as engine.patience allows."
+            )
+        if now < self._flow.until:
+            self._clock.sleep(min(self._flow.until - now, LISTEN_SECONDS))
+        elif self._away is not None and self._served is not None:
+            self._look_again(self._served)
+
+    def _look_again(self, before: ServedModel) -> None:
+        try:
+            found = self._look()
+        except Away as exc:
+            self._lose(exc)
+        except ModelError as exc:
+            raise Stopped(f"The run cannot go on: {exc} Run it again to resume, once that is so.") from exc
+        else:
+            if found != before:
+                said = f"The server at {self._api.base_url} came back with other settings than it had ({' '.join(found.checked)})."
+                raise Stopped(said, fix="run the job again to resume, if it is the right one.")
+            self._find_again()
+
+    def _find_again(self) -> None:
+        if self._away is not None:
+            self._info(f"The server at {self._api.base_url} answers again.")
+        self._away = None
+
+    def close(self) -> None:
+        self._api.close()
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def api_of(spec: ServerSpec, *, connections: int, stall_seconds: float = SECONDS) -> ServerApi:
+    """The API that a job names. Raises UsageError where its key is missing."""
+    key = None
+    if spec.api_key_env is not None and not (key := os.environ.get(spec.api_key_env)):
+        said = f"The environment has no {spec.api_key_env}, which is to hold the key of {spec.base_url}: export it."
+        raise UsageError(said, field=("engine", "api_key_env"))
+    return ServerApi(spec.base_url, key, connections=connections, stall_seconds=stall_seconds)
+
+
+def check_server(job: Job, spec: ServerSpec, config: EngineConfig, task: Task, info: Info) -> None:
+    """What would fail in a run, known before. Says so where the server does not answer now: a run would wait for it.
+
+    Raises UsageError or ModelError.
+    """
+    api = api_of(spec, connections=1)
+    with ServerEngine(api, job, spec, config, info=info) as engine:
+        try:
+            engine.check(task)
+            if isinstance(spec, OpenAIBatchSpec):
+                check_batches(api)
+        except Away as exc:
+            hours = spec.patience.total_seconds() / 3600
+            info(f"The server at {spec.base_url} {exc.said}: a run would wait for it, for up to {hours:g} h.")
+
+
+def model_names(spec: ServerSpec) -> list[str]:
+    """What a server lists. Raises UsageError without its key, ModelError for what is no such API, ConnectionError otherwise."""
+    api = api_of(spec, connections=1)
+    try:
+        return [str(card["id"]) for card in listed_models(api)]
+    except ServerFault as exc:
+        raise ConnectionError(exc.said) from exc
+    finally:
+        api.close()

@@ -1,0 +1,270 @@
+"""The engine that hands a list over in parts, against a scripted batch API."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from batchinfer.core.records import Failure, Generation, Prompt
+from batchinfer.engines.batch_parts import PartShelf
+from batchinfer.engines.openai_batch import OpenAIBatchEngine
+from batchinfer.engines.protocol import EngineConfig, Task
+from batchinfer.engines.server_engine import api_of
+from batchinfer.errors import ModelError, Stopped, StoreError
+from batchinfer.job.engine_spec import OpenAIBatchSpec
+from tests.batch_server import BatchServer, serving_batches
+from tests.engines.test_openai import StagedTime, prompts
+from tests.openai_server import card
+from tests.tiny import make_job, numbered
+
+ASK = Task({"temperature": 0.0, "max_tokens": 8})
+Results = dict[int, Generation | Failure]
+
+
+@dataclass
+class Bench:
+    """An engine of a job on a scripted server. said: what it told. time: as it sees it."""
+
+    server: BatchServer
+    tiny: Path
+    folder: Path
+    said: list[str] = field(default_factory=list)
+    time: StagedTime = field(default_factory=StagedTime)
+
+    @property
+    def notes(self) -> Path:
+        return self.folder / "batches"
+
+    @contextlib.contextmanager
+    def engine(self, **more: Any) -> Iterator[OpenAIBatchEngine]:
+        section = {"kind": "openai_batch", "base_url": self.server.url, "trust_model": True, "part": 10, **more}
+        job, _ = make_job(self.folder / "shop", numbered(1), self.tiny, engine=section)
+        spec = job.spec.engine
+        assert isinstance(spec, OpenAIBatchSpec)
+        api, config = api_of(spec, connections=1, stall_seconds=5.0), EngineConfig(str(self.tiny))
+        shelf = PartShelf(self.notes)
+        with OpenAIBatchEngine(
+            api, job, spec, config, shelf, info=self.said.append, clock=self.time.clock, meanwhile=self.meanwhile
+        ) as made:
+            yield made
+
+    def meanwhile(self) -> None:
+        """Called while it waits; tests replace it."""
+
+    def ask(self, asked: list[Prompt], **more: Any) -> Results:
+        """Asks these prompts; each must come back once."""
+        with self.engine(**more) as made:
+            made.wait_ready()
+            results = list(made.generate(ASK, iter(asked)))
+        assert sorted(result.prompt_key or b"" for result in results) == sorted(prompt.prompt_key for prompt in asked)
+        return {int.from_bytes(result.prompt_key or b""): result for result in results}
+
+
+@pytest.fixture
+def bench(tiny: Path, tmp_path: Path) -> Iterator[Bench]:
+    with serving_batches(models=[card(str(tiny), vllm=False)]) as server:
+        yield Bench(server, tiny, tmp_path)
+
+
+def test_a_list_goes_out_in_parts(bench: Bench) -> None:
+    """Each prompt is in one batch, and its answer comes back with its key; nothing is left behind in the folder."""
+    found = bench.ask(prompts(25))
+    assert {number: result.text for number, result in found.items() if isinstance(result, Generation)} == {
+        number: f"query {number:03d}" for number in range(25)
+    }
+    assert [len(bench.server.requests(batch)) for batch in bench.server.batches.values()] == [10, 10, 5]
+    [first, *_] = bench.server.requests(bench.server.batches["batch-0"])
+    assert (first["method"], first["url"], first["body"]["max_tokens"]) == ("POST", "/v1/chat/completions", 8)
+    assert bench.server.batches["batch-0"]["endpoint"] == "/v1/chat/completions"
+    assert not list(bench.notes.iterdir())
+    assert bench.time.now >= 60  # between two looks
+
+
+def interrupted(bench: Bench, asked: list[Prompt], **more: Any) -> None:
+    """Asks, and is stopped while it waits for the first time."""
+
+    def stop() -> None:
+        if bench.time.now > 0:
+            raise Stopped("asked to")
+
+    bench.meanwhile = stop  # type: ignore[method-assign]
+    with pytest.raises(Stopped, match="asked to"):
+        bench.ask(asked, **more)
+    bench.meanwhile = lambda: None  # type: ignore[method-assign]
+    bench.time.now = 0.0
+
+
+def test_a_run_that_was_stopped_pays_for_nothing_twice(bench: Bench) -> None:
+    """The next one waits for what was handed over before, and hands over the rest."""
+    bench.server.looks = 5
+    interrupted(bench, prompts(25))
+    assert len(bench.server.batches) == 3
+    found = bench.ask(prompts(40))
+    assert all(isinstance(result, Generation) for result in found.values())
+    assert set(Counter(bench.server.rows()).values()) == {1}
+    assert len(bench.server.rows()) == 40
+    assert "25 rows were handed over before: what they came to is waited for." in bench.said
+
+
+def test_a_run_of_a_few_rows_leaves_the_rest_of_a_part_to_the_next(bench: Bench) -> None:
+    """What was paid and is not asked for now is taken when it is."""
+    bench.server.looks = 5
+    interrupted(bench, prompts(20))
+    assert len(bench.ask(prompts(3))) == 3
+    assert len(bench.ask(prompts(20)[3:])) == 17
+    assert len(bench.server.rows()) == 20
+    assert not list(bench.notes.iterdir())
+
+
+def test_a_crash_between_two_commits_pays_for_nothing_twice(bench: Bench) -> None:
+    """What was taken of a part, and not committed since the program died, is had again from the same batch."""
+    with bench.engine() as made:
+        made.wait_ready()
+        results = made.generate(ASK, iter(prompts(10)))
+        for _ in range(10):
+            next(results)
+        assert next(results, None) is None
+        notes = {path.name: path.read_bytes() for path in bench.notes.iterdir()}
+    for name, content in notes.items():
+        (bench.notes / name).write_bytes(content)
+    assert len(bench.ask(prompts(10)[4:])) == 6
+    assert len(bench.server.batches) == 1
+
+
+def test_what_ended_well_is_asked_anew(bench: Bench) -> None:
+    """Who asks the same again after a run that ended well wants another answer."""
+    bench.ask(prompts(3))
+    bench.ask(prompts(3))
+    assert len(bench.server.batches) == 2
+
+
+def test_a_batch_whose_reply_was_lost_is_found_again(bench: Bench) -> None:
+    """The server made it, and who asked did not hear: it is in its list."""
+    bench.server.lost = 1
+    bench.ask(prompts(10))
+    assert len(bench.server.batches) == 1
+
+
+def test_a_program_that_died_before_it_heard_finds_its_batch(bench: Bench) -> None:
+    """The note was there before the batch was made."""
+    bench.server.looks = 5
+    interrupted(bench, prompts(10))
+    [note] = bench.notes.iterdir()
+    note.write_text(json.dumps(json.loads(note.read_text()) | {"batch": None}))
+    bench.ask(prompts(10))
+    assert len(bench.server.batches) == 1
+
+
+def test_a_batch_that_expires_is_handed_over_again_in_part(bench: Bench) -> None:
+    """What it had until then is taken; only the rest is asked again."""
+
+    def first_half(number: int, line: dict[str, Any]) -> dict[str, Any] | None:
+        if number == 0 and int(line["custom_id"], 16) >= 4:
+            return line | {"response": None, "error": {"code": "batch_expired"}}
+        return line
+
+    bench.server.ends = lambda number: {"status": "completed" if number else "expired"}
+    bench.server.line = first_half
+    found = bench.ask(prompts(10))
+    assert all(isinstance(result, Generation) for result in found.values())
+    assert [len(bench.server.requests(batch)) for batch in bench.server.batches.values()] == [10, 6]
+
+
+def test_rows_fail_alone(bench: Bench) -> None:
+    """What the server refuses is a failure with its words; what it leaves out, or breaks on, is asked again, up to four times."""
+
+    def faulty(_number: int, line: dict[str, Any]) -> dict[str, Any] | None:
+        number = int(line["custom_id"], 16)
+        if number == 2:
+            return line | {"response": {"status_code": 400, "body": {"error": {"message": "too long"}}}}
+        if number == 3:
+            return None
+        if number == 4:
+            return line | {"response": {"status_code": 200, "body": {"choices": []}}}
+        return line
+
+    bench.server.line = faulty
+    found = bench.ask(prompts(8))
+    failures = {number: result for number, result in found.items() if isinstance(result, Failure)}
+    assert {number: failure.reason for number, failure in failures.items()} == {
+        2: "refused",
+        3: "engine_error",
+        4: "engine_error",
+    }
+    assert failures[2].detail == "The server refused the prompt: too long."
+    assert Counter(bench.server.rows())[(3).to_bytes(16).hex()] == 4
+
+
+def test_a_batch_that_is_not_taken_ends_the_run(bench: Bench) -> None:
+    """With the server's words; nobody pays for it, so nothing is kept of it."""
+    bench.server.ends = lambda _number: {
+        "status": "failed",
+        "errors": {"data": [{"code": "x", "message": "No such model."}]},
+    }
+    with pytest.raises(ModelError, match=r"does not take the batch batch-0: No such model\."):
+        bench.ask(prompts(3))
+    assert not list(bench.notes.iterdir())
+
+
+def test_a_server_with_its_hands_full_gets_less(bench: Bench) -> None:
+    """A part that is one too many is handed over again once another is done."""
+    full = {"status": "failed", "errors": {"data": [{"code": "token_limit_exceeded", "message": "Too many."}]}}
+    bench.server.ends = lambda number: full if number == 1 else {"status": "completed"}
+    bench.server.looks = 2
+    real = bench.server.look
+    bench.server.look = lambda name: real(name) | ({} if name != "batch-1" else full)  # type: ignore[method-assign]
+    found = bench.ask(prompts(30))
+    assert all(isinstance(result, Generation) for result in found.values())
+
+
+def test_a_cancelled_batch_ends_the_run(bench: Bench) -> None:
+    """Somebody wanted that; what it had is taken."""
+    bench.server.ends = lambda _number: {"status": "cancelled"}
+    bench.server.line = lambda _number, line: line if int(line["custom_id"], 16) < 2 else None
+    with bench.engine() as made:
+        made.wait_ready()
+        results = made.generate(ASK, iter(prompts(5)))
+        assert [int.from_bytes(next(results).prompt_key or b"") for _ in range(2)] == [0, 1]
+        with pytest.raises(Stopped, match="batch-0 was cancelled"):
+            next(results)
+
+
+def test_a_batch_that_the_server_forgot(bench: Bench) -> None:
+    """It is said, and its rows are asked again: there is no other way."""
+    bench.server.looks = 5
+    interrupted(bench, prompts(10))
+    bench.server.batches["gone"] = bench.server.batches.pop("batch-0") | {"id": "gone"}
+    assert len(bench.ask(prompts(10))) == 10
+    assert any("knows of no batch batch-0 any more" in said for said in bench.said)
+
+
+def test_a_server_that_is_away_is_waited_for(bench: Bench) -> None:
+    """Also while a part is in its hands."""
+    bench.server.looks = 5
+    bench.time.at = {30.0: bench.server.stop, 900.0: bench.server.start}
+    assert len(bench.ask(prompts(5))) == 5
+    assert bench.time.now > 900
+    assert any("answers again" in said for said in bench.said)
+
+
+def test_a_server_without_a_batch_api(bench: Bench) -> None:
+    """As a vLLM server: it is asked row by row instead."""
+    from tests.openai_server import serving
+
+    with serving(models=bench.server.models) as plain, pytest.raises(ModelError, match="has no batch API"):
+        bench.ask(prompts(1), base_url=plain.url)
+
+
+def test_a_note_that_a_disk_damaged(bench: Bench) -> None:
+    """It is not passed over: what it is about would be paid twice."""
+    bench.notes.mkdir()
+    (bench.notes / "0.json").write_text('{"server": 5')
+    with pytest.raises(StoreError, match=r"0\.json cannot be read: it is not JSON\. Remove it"):
+        bench.ask(prompts(1))
