@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import json
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -20,13 +21,15 @@ HTML = b"<html><body>Please log in.</body></html>"
 class Fault:
     """What goes wrong with a reply.
 
-    status, content, headers: of what is sent instead of the answer. half: whether only half of it is.
+    status, content, headers: of what is sent instead of the answer. half: whether only half of it is. late: seconds before
+    the answer is sent.
     """
 
     status: int = 200
     content: bytes = b"{}"
     headers: Mapping[str, str] = field(default_factory=dict)
     half: bool = False
+    late: float = 0.0
 
 
 BUSY = Fault(503, b'{"error": {"message": "overloaded"}}')
@@ -185,11 +188,13 @@ def handler(server: ScriptedServer) -> type[BaseHTTPRequestHandler]:  # noqa: C9
             return 200, json.dumps({"object": "list", "data": server.models}).encode()
 
         def _answer(self, content: dict[str, Any], fault: Fault | None) -> None:
-            if fault is not None and not fault.half:
+            if fault is not None and fault.late:
+                time.sleep(fault.late)
+            elif fault is not None and not fault.half:
                 self.send(fault.status, fault.content, fault.headers)
                 return
             reply = chat_completion(content) if self.path.endswith("/chat/completions") else completion(content)
-            self.send(200, json.dumps(server.answer(reply)).encode(), half=fault is not None)
+            self.send(200, json.dumps(server.answer(reply)).encode(), half=fault is not None and fault.half)
 
         def send(
             self, status: int, content: bytes, headers: Mapping[str, str] | None = None, *, half: bool = False

@@ -40,6 +40,7 @@ class AskedArm:
     seconds: of generation so far.
     run_id: the number that its answers are stored with; None before it is asked.
     held: the devices of the engine that answers, and seconds of loading it that are the arm's.
+    checked: of a server that answers, what was looked at to know that it has the arm's model.
     """
 
     arm: Arm
@@ -48,6 +49,7 @@ class AskedArm:
     seconds: float = 0.0
     run_id: int | None = None
     held: tuple[Devices, float] = (Devices("cpu", 0), 0.0)
+    checked: tuple[str, ...] = ()
 
     @property
     def question(self) -> Question:
@@ -134,6 +136,7 @@ def _ask_model(alike: Sequence[AskedArm], session: Session, overall: _Overall) -
         with contextlib.ExitStack() as held:
             loading = (time.monotonic() - began) / len(alike)  # what each arm is charged of it
             for each in alike:
+                each.checked = loaded.checked
                 held.enter_context(_recorded(each, session, ready.devices, loading))
             while waiting := [each for each in alike if each.remaining]:
                 for each in waiting:
@@ -162,7 +165,8 @@ def _used(asked: AskedArm, session: Session) -> dict[str, Any]:
     devices, loading = asked.held
     price, seconds = asked.arm.job.spec.cost, (loading + asked.seconds) * devices.count
     cost = cost_of(asked.progress, devices.kind, seconds, price.price if price else None)
-    return about | made | {"cost": cost.to_json()}
+    looked_at = {"checked": list(asked.checked)} if asked.checked else {}
+    return about | made | looked_at | {"cost": cost.to_json()}
 
 
 def _take_turn(

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -42,12 +44,14 @@ class StagedTime:
 
 @dataclass
 class Bench:
-    """An engine of a job on a scripted server. said: what it told."""
+    """An engine of a job on a scripted server. said: what it told. stall_seconds: that an answer may take. adapter: of the model."""
 
     server: ScriptedServer
     tiny: Path
     folder: Path
     said: list[str] = field(default_factory=list)
+    stall_seconds: float = 5.0
+    adapter: str | None = None
 
     @contextlib.contextmanager
     def engine(self, time: StagedTime | None = None, **engine: Any) -> Iterator[OpenAIEngine]:
@@ -56,9 +60,9 @@ class Bench:
         job, _ = make_job(self.folder / "shop", numbered(1), self.tiny, engine=section)
         spec = job.spec.engine
         assert isinstance(spec, OpenAISpec)
-        api = api_of(spec, connections=8, stall_seconds=5.0)
+        api = api_of(spec, connections=8, stall_seconds=self.stall_seconds)
         clock = None if time is None else time.clock
-        config = EngineConfig(str(self.tiny))
+        config = EngineConfig(str(self.tiny), adapter=self.adapter)
         with OpenAIEngine(api, job, spec, config, info=self.said.append, clock=clock) as made:
             yield made
 
@@ -156,6 +160,15 @@ def test_it_asks_again_whatever_went_wrong(bench: Bench, fault: Fault) -> None:
     assert all(isinstance(result, Generation) for result in found.values())
 
 
+def test_an_answer_that_does_not_come(bench: Bench) -> None:
+    """The prompt is asked again after as long as an answer may take; one that is only slow is waited for."""
+    bench.stall_seconds = 0.4
+    bench.server.fault = lambda number, _content: Fault(late=0.8 if number == 0 else 0.1)
+    found = bench.ask(3, in_flight=1)
+    assert all(isinstance(result, Generation) for result in found.values())
+    assert len(bench.server.asked) == 4
+
+
 def test_less_is_sent_to_a_server_that_sheds_load(bench: Bench) -> None:
     """One that takes three at a time and answers 503 to others gets no more than it takes, soon."""
 
@@ -249,6 +262,19 @@ def test_another_model_in_its_place_ends_the_run(bench: Bench, tiny: Path) -> No
     with pytest.raises(Stopped, match=rf"cannot go on: .* lists other/model, not {tiny}"):
         bench.ask(5, time=StagedTime(), in_flight=1)
     assert len(bench.server.asked) == 2
+
+
+def test_a_key_that_is_taken_back_ends_the_run(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is not waited for: only another key can help."""
+    monkeypatch.setenv("SHOP_KEY", "right")
+
+    def revoke(number: int, _content: dict[str, Any]) -> None:
+        if number == 1:
+            bench.server.key = "another"
+
+    bench.server.key, bench.server.fault = "right", revoke
+    with pytest.raises(Stopped, match=r"cannot go on: .* does not take the key \(HTTP 401\): .*SHOP_KEY"):
+        bench.ask(5, time=StagedTime(), in_flight=1, api_key_env="SHOP_KEY")
 
 
 def test_a_call_that_was_not_read_to_its_end(bench: Bench) -> None:
@@ -359,6 +385,21 @@ class TestTheModel:
         assert bench.server.asked[0]["model"] == "ours"
         assert isinstance(found["0"], Generation)
 
+    def test_an_adapter_is_found_by_its_folder(self, bench: Bench, tiny: Path, tmp_path: Path) -> None:
+        """VLLM says where it has it from; by a name alone, whose weights it has is not shown."""
+        adapter = str(tmp_path / "adapter")
+        base, other = card(str(tiny)), card("named", root="/srv/adapter", parent=str(tiny))
+        bench.adapter, bench.server.models = adapter, [base, card("ours", root=adapter, parent=str(tiny))]
+        bench.ask(1)
+        assert bench.server.asked[-1]["model"] == "ours"
+        bench.server.models = [base, other]
+        with pytest.raises(ModelError, match=rf"lists {tiny}, named, not the adapter {adapter}"):
+            bench.ask(1)
+        with pytest.raises(ModelError, match=rf"open is that named is the adapter in {adapter}\."):
+            bench.ask(1, served_model_name="named")
+        bench.ask(1, served_model_name="named", trust_model=True)
+        assert bench.server.asked[-1]["model"] == "named"
+
     def test_other_tokens_are_refused_also_where_it_is_trusted(self, bench: Bench, tiny: Path) -> None:
         """A model of the same name with another tokenizer is another model."""
 
@@ -395,3 +436,13 @@ class TestTheModel:
         monkeypatch.delenv("SHOP_KEY")
         with pytest.raises(UsageError, match="The environment has no SHOP_KEY"):
             bench.ask(1, api_key_env="SHOP_KEY")
+
+
+def test_the_extra_is_named() -> None:
+    """Where urllib3 is not installed."""
+    code = "import sys; sys.modules['urllib3'] = None; import batchinfer.engines.server_api"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (
+        "MissingExtra: urllib3, with which servers are asked, is not installed: pip install 'batchinfer-cache[openai]'."
+        in done.stderr
+    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,7 +18,7 @@ from batchinfer.pipeline.run import run
 from batchinfer.planning.prepare import Options
 from tests.batch_server import BatchServer, serving_batches
 from tests.openai_server import HALF, Fault, ScriptedServer, card, serving
-from tests.tiny import Cli, RecordingConsole, make_job, numbered, press, stored, write_job
+from tests.tiny import Cli, RecordingConsole, make_job, numbered, press, process, stored, until, write_job
 
 
 @pytest.fixture
@@ -159,6 +160,25 @@ def test_ctrl_c_ends_the_wait_for_a_server(tmp_path: Path, tiny: Path, server: S
     server.start()
     report = run(job, data, Options(), RecordingConsole())
     assert (report.cached, report.generated, report.version) == (5, 15, 1)
+
+
+@pytest.mark.long
+def test_ctrl_c_while_a_server_keeps_its_answers(tmp_path: Path, tiny: Path, server: ScriptedServer) -> None:
+    """The second Ctrl-C ends the program at once, whatever replies its threads wait for: exit code 130, no traceback."""
+    server.fault = lambda number, _content: Fault(late=300.0) if number >= 4 else None
+    written(tmp_path, tiny, server.url)
+    log, command = (
+        tmp_path / "log",
+        ["-m", "tests.tiny", "--home", str(tmp_path / "home"), "run", str(tmp_path / "jobs" / "shop")],
+    )
+    with process(*command, temporary=tmp_path, log=log) as started:
+        until(lambda: len(server.asked) == 5)
+        os.killpg(started.pid, signal.SIGINT)
+        until(lambda: "Ctrl-C: finishing what is in flight" in log.read_text(encoding="utf-8"))
+        os.killpg(started.pid, signal.SIGINT)
+        assert started.wait(timeout=60) == 130, log.read_text(encoding="utf-8")
+    assert "Traceback" not in log.read_text(encoding="utf-8")
+    assert stored(JobData(tmp_path / "home", "shop")) == (4, 4)
 
 
 def test_the_first_run_waits_for_a_server_that_is_started_later(
