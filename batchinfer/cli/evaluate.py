@@ -111,7 +111,8 @@ def _evaluated(job: Job, data: JobData, options: EvalOptions, *, select: bool, d
 
     from batchinfer.cli.progress import ProgressConsole
     from batchinfer.evaluate import prompts
-    from batchinfer.evaluate.select import chosen_text, difference, write_chosen
+    from batchinfer.evaluate.select import chosen_text
+    from batchinfer.job.replaced import difference, write_job_file
 
     with ProgressConsole() as console:
         if dry_run:
@@ -122,7 +123,7 @@ def _evaluated(job: Job, data: JobData, options: EvalOptions, *, select: bool, d
     text = chosen_text(job, arm)
     if changed := difference(job, text):
         click.echo(changed, err=True)
-        write_chosen(job, text)
+        write_job_file(job, text)
     return replace(report, selected=bool(changed))
 
 

@@ -30,6 +30,7 @@ COMMANDS = {
     "doctor": ("maintenance", "Check this machine: what it can do, what is missing."),
     "plan": ("runs", "The dry run: what a run would generate."),
     "run": ("runs", "Plan, generate, store, gate, publish."),
+    "tune": ("tune", "Find the engine options that answer fastest."),
     "eval": ("evaluate", "Compare prompts on known answers; choose one."),
     "publish": ("runs", "Build a version from the cache and make it current."),
     "review": ("review", "Write new and changed predictions to a file for review."),

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import difflib
-import stat
 from typing import Any
 
-from batchinfer.core.files import real_path, write_atomically
 from batchinfer.errors import UsageError
 from batchinfer.evaluate.arms import Arm
 from batchinfer.job import reader
@@ -34,18 +31,6 @@ def chosen_text(job: Job, arm: Arm) -> str:
     if reader.parse(text, str(job.path)) == job.spec:
         return before
     return text
-
-
-def difference(job: Job, text: str) -> str:
-    """How a text differs from the job file, as a unified diff."""
-    old = job.path.read_text(encoding="utf-8").splitlines(keepends=True)
-    return "".join(difflib.unified_diff(old, text.splitlines(keepends=True), str(job.path), str(job.path)))
-
-
-def write_chosen(job: Job, text: str) -> None:
-    """Replaces the job file. Raises StoreError."""
-    path = real_path(job.path)
-    write_atomically(path, text.encode(), mode=stat.S_IMODE(path.stat().st_mode))
 
 
 def _prompt(job: Job, arm: Arm) -> dict[str, Any]:

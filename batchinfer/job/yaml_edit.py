@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import yaml
@@ -38,14 +38,18 @@ def _represented(dumper: _Dumper, value: str) -> yaml.Node:
 _Dumper.add_representer(str, _represented)
 
 
-def edited(text: str, section: str, fields: Mapping[str, Any]) -> str:
-    """The text with these fields of a section set, or removed. Raises CannotEdit if anything else would change."""
+def edited(text: str, section: str | Sequence[str], fields: Mapping[str, Any]) -> str:
+    """The text with these fields of a section set, or removed. Raises CannotEdit if anything else would change.
+
+    section: its name, or the names that lead to one within others.
+    """
     text = text if text.endswith("\n") else f"{text}\n"
+    place = [section] if isinstance(section, str) else list(section)
     _, content = yaml_file.read(text)
     try:
-        wanted = content | {section: _with_fields(content[section], fields)}
+        wanted = _with_fields(content, place, fields)
         for name, value in fields.items():
-            text = _with_field(text, section, name, value)
+            text = _with_field(text, place, name, value)
         _, found = yaml_file.read(text)
     except (yaml_file.YamlFault, TypeError) as exc:  # an alias, or no mapping
         raise CannotEdit from exc
@@ -54,19 +58,24 @@ def edited(text: str, section: str, fields: Mapping[str, Any]) -> str:
     return text
 
 
-def _with_fields(content: Mapping[str, Any], fields: Mapping[str, Any]) -> dict[str, Any]:
+def _with_fields(content: Mapping[str, Any], place: Sequence[str], fields: Mapping[str, Any]) -> dict[str, Any]:
+    """A section's content with fields of it, or of one within it, changed."""
+    if place:
+        return {**content, place[0]: _with_fields(content[place[0]], place[1:], fields)}
     return {name: value for name, value in {**content, **fields}.items() if value is not REMOVED}
 
 
-def _with_field(text: str, section: str, name: str, value: Any) -> str:
-    tree, content = yaml_file.read(text)
-    assert isinstance(tree, yaml.MappingNode)
-    key, node = next(pair for pair in tree.value if pair[0].value == section)
-    if not isinstance(node, yaml.MappingNode) or not node.value:
-        raise CannotEdit
-    if node.flow_style:  # on one line: written again as a whole
-        whole = {section: _with_fields(content[section], {name: value})}
-        return _replaced(text, key.start_mark.line, _last_line(text, node), _block(whole, key.start_mark.column))
+def _with_field(text: str, place: Sequence[str], name: str, value: Any) -> str:
+    node, content = yaml_file.read(text)
+    assert isinstance(node, yaml.MappingNode)
+    for depth, section in enumerate(place):
+        key, node = next(pair for pair in node.value if pair[0].value == section)
+        content = content[section]
+        if not isinstance(node, yaml.MappingNode) or not node.value:
+            raise CannotEdit
+        if node.flow_style:  # on one line: written again as a whole
+            whole = {section: _with_fields(content, place[depth + 1 :], {name: value})}
+            return _replaced(text, key.start_mark.line, _last_line(text, node), _block(whole, key.start_mark.column))
     indent = node.value[0][0].start_mark.column
     block = "" if value is REMOVED else _block({name: value}, indent)
     for own, old in node.value:

@@ -42,12 +42,22 @@ def answer_parts(
     prompt = {name: value for name, value in spec["prompt"].items() if name != "shots"}
     parts["prompt"] = prompt | {"examples": [[dict(row), output] for row, output in examples]}
     written = {name: value for name, value in spec["model"].items() if name not in MODEL_NOT_IN_KEY}
-    options = {name: value for name, value in written.get("options", {}).items() if name not in OPTIONS_NOT_IN_KEY}
+    options = {name: value for name, value in written.get("options", {}).items() if is_option_in_key(name, value)}
     parts["model"] = written | {"identity": model, "adapter": adapter, "options": options}
     parts.setdefault("sampling", {})
     if (scoring := _scoring(output)) is not None:
         parts |= {"sampling": None, "scoring": scoring}  # of the raw distribution: nothing is drawn
     return parts
+
+
+def is_option_in_key(name: str, value: Any) -> bool:
+    """Whether an engine option could change an answer.
+
+    Speculation by n-grams of the prompt cannot: each token is the model's own, only found sooner. A draft model could.
+    """
+    if name == "speculative_config":
+        return not (isinstance(value, Mapping) and value.get("method") == "ngram")
+    return name not in OPTIONS_NOT_IN_KEY
 
 
 def model_settings(parts: Mapping[str, Any]) -> tuple[str, ...]:

@@ -33,6 +33,7 @@ FAILS: dict[tuple[str, ...], tuple[list[str], int]] = {
     ("doctor",): (["gone"], 2),
     ("plan",): (["gone"], 2),
     ("run",): (["gone"], 2),
+    ("tune",): (["gone"], 2),
     ("publish",): (["shop", "--candidate", "r9"], 6),
     ("review",): (["shop", "--out", "nowhere/x.csv"], 2),
     ("precision",): (["shop"], 6),

@@ -20,9 +20,10 @@ from batchinfer.evaluate.arms import Axes
 from batchinfer.evaluate.experiment import EvalOptions
 from batchinfer.evaluate.prompts import compare_prompts, dry_run
 from batchinfer.evaluate.report import EvalReport
-from batchinfer.evaluate.select import chosen_text, difference, write_chosen
+from batchinfer.evaluate.select import chosen_text
 from batchinfer.job import reader
 from batchinfer.job.reader import Job
+from batchinfer.job.replaced import difference, write_job_file
 from batchinfer.maintenance.erase import erase_entry
 from batchinfer.pipeline.history import failures, runs
 from batchinfer.pipeline.prune import prune
@@ -109,7 +110,7 @@ def test_the_better_arm_is_chosen_tested_and_written(tmp_path: Path, tiny: Path)
 
     text = chosen_text(job, arm)
     assert "+  shots: all" in difference(job, text)
-    write_chosen(job, text)
+    write_job_file(job, text)
     assert text.startswith("# mine\n")
     assert "prompt:  # asks" in text
     job = reader.load(str(job.path), {})
@@ -234,7 +235,7 @@ def test_templates_systems_and_accuracy(tmp_path: Path, tiny: Path) -> None:
     assert (report.metric, report.chosen) == ("accuracy", f"0-shot{loud}")
     assert report.cut_off is not None
     assert report.cut_off.test > 0.9
-    write_chosen(job, chosen_text(job, arm))
+    write_job_file(job, chosen_text(job, arm))
     assert reader.load(str(job.path), {}).spec.prompt == arm.job.spec.prompt.model_copy(update={"shots": "all"})  # type: ignore[union-attr]
 
 

@@ -47,6 +47,30 @@ def test_a_new_field_comes_last() -> None:
     assert edited(JOB, "prompt", {"format": "chat"}) == JOB.replace("  shots: 1\n", "  shots: 1\n  format: chat\n")
 
 
+NESTED = """\
+model:
+  id: one  # small
+  options:
+    # memory
+    max_model_len: 512  # enough
+    seed: 7
+output: {type: text}
+"""
+
+
+def test_a_section_within_another_is_changed_alone() -> None:
+    """Its comments stay, too; where one of the sections around it is on one line, that is written again as a whole."""
+    place = ("model", "options")
+    text = edited(NESTED, place, {"max_num_seqs": 64, "seed": 8})
+    assert text == NESTED.replace("    seed: 7\n", "    seed: 8\n    max_num_seqs: 64\n")
+    flat = edited(NESTED.replace("  options:\n", "  options: {a: 1}\n").partition("    #")[0], place, {"b": [1, 2]})
+    assert flat == "model:\n  id: one  # small\n  options:\n    a: 1\n    b:\n    - 1\n    - 2\n"
+    line = edited("model: {id: one, options: {a: 1}}  # all\nname: x\n", place, {"b": True})
+    assert yaml_file.read(line)[1] == {"model": {"id": "one", "options": {"a": 1, "b": True}}, "name": "x"}
+    with pytest.raises(CannotEdit):
+        edited("model:\n  id: one\n  options: {}\n", place, {"b": True})
+
+
 def test_a_section_on_one_line_is_written_again() -> None:
     """Also without a field that goes."""
     text = edited(JOB, "model", {"id": "two", "revision": REMOVED})

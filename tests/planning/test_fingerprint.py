@@ -148,6 +148,14 @@ def test_options_that_cannot_change_an_answer_leave_the_fingerprint(name: str) -
     assert fingerprint_of(with_option(name, 7)) == fingerprint_of(with_option(name, 8)) == fingerprint_of(PLAIN)
 
 
+def test_speculation_that_changes_nothing_leaves_the_fingerprint() -> None:
+    """N-grams of the prompt only guess what the model is asked anyway; a draft model may have other ideas."""
+    ngram = {"method": "ngram", "num_speculative_tokens": 4}
+    assert fingerprint_of(with_option("speculative_config", ngram)) == fingerprint_of(PLAIN)
+    for other in ({"method": "eagle", "model": "draft"}, {"model": "draft"}, "ngram"):
+        assert fingerprint_of(with_option("speculative_config", other)) != fingerprint_of(PLAIN)
+
+
 @given(st.text(st.characters(codec="utf-8"), max_size=20).filter(lambda name: name not in OPTIONS_IN_NO_KEY))
 def test_any_other_option_changes_the_fingerprint(name: str) -> None:
     """An option that nobody put on the deny-list changes the fingerprint, by its presence and by its value."""
