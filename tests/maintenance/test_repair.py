@@ -94,6 +94,12 @@ def files(folder: Path) -> dict[str, bytes]:
     return {str(path): path.read_bytes() for path in [*folder.rglob("versions/*/*"), *folder.glob("CURRENT")]}
 
 
+def in_answers(path: Path) -> None:
+    """A page of a block that has answers, which are the last that was written."""
+    begins = START + (path.stat().st_size - START) // BLOCK * BLOCK - 2 * BLOCK
+    zeroed(begins + 500, begins + 4500)(path)
+
+
 DAMAGES: dict[str, Harm] = {
     "emptied": cut_at(0),
     "cut in its header": cut_at(0.001),
@@ -104,7 +110,7 @@ DAMAGES: dict[str, Harm] = {
     "without the other": zeroed(8192, 12288),
     "without headers": zeroed(0, 12288),
     "no database": lambda path: path.write_text("x" * 100_000),
-    "a page": zeroed(START + 2 * BLOCK + 500, START + 2 * BLOCK + 4500),
+    "a page": in_answers,
     "missing": Path.unlink,
 }
 
