@@ -18,6 +18,8 @@ ENOUGH = (
     {"Y", "j"},
 )  # codes that together name a day, or the first of one
 _FIELD = re.compile(r"\{date(?::([^{}]*))?\}")
+SIGNS = {"**/": "(?:.*/)?", "**": ".*", "*": "[^/]*", "?": "[^/]"}
+_SIGN = re.compile(r"(\*\*/|\*\*|\*|\?|\[!?\]?[^\]]*\])")  # a ] that comes first is one of the characters
 _CODE = re.compile("%(.?)", re.DOTALL)
 HINT = "write one such as {date:%Y-%m-%d}, of %Y, %m and %d"
 
@@ -77,9 +79,13 @@ class DatePattern:
 
 def _expression(pattern: str) -> str:
     """A regular expression for what a part of a glob finds."""
-    signs = {"**/": "(?:.*/)?", "**": ".*", "*": "[^/]*", "?": "[^/]"}
-    parts = re.split(r"(\*\*/|\*\*|\*|\?|\[[^\]]+\])", pattern)
-    return "".join(
-        signs.get(part, part.replace("[!", "[^")) if number % 2 else re.escape(part)
-        for number, part in enumerate(parts)
-    )
+    parts = _SIGN.split(pattern)
+    return "".join(_of_sign(part) if number % 2 else re.escape(part) for number, part in enumerate(parts))
+
+
+def _of_sign(sign: str) -> str:
+    if (found := SIGNS.get(sign)) is not None:
+        return found
+    excluded = sign[1] == "!"
+    characters = re.sub(r"[^\w-]", r"\\\g<0>", sign[2 if excluded else 1 : -1])
+    return f"[^/{characters}]" if excluded else f"[{characters}]"

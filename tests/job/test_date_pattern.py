@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from datetime import date
+from fnmatch import fnmatchcase
 
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from batchinfer.job.date_pattern import DatePattern
@@ -78,3 +79,11 @@ def test_stars_around_a_date() -> None:
     assert made.day_of("eu/sales_20260309_v12.parquet") == DAY
     assert made.day_of("eu/x/sales_20260309_v12.parquet") is None
     assert pattern("**/{date:%Y%m%d}").day_of("a/b/20260309") == DAY
+
+
+@given(st.text("[]!x^-\\*?&", max_size=8).filter(lambda glob: "**" not in glob), st.text("[]!x^-\\&y", max_size=3))
+def test_signs_of_globs_are_read_as_the_files_are_found(before: str, name: str) -> None:
+    """A ] that comes first in a set is one of its characters, and so is a ^."""
+    assume("[" not in before or "]" in before[before.rindex("[") + 2 :])  # of a set that the date would be in
+    found = pattern(f"{before}{{date:%Y}}").day_of(f"{name}2026") is not None
+    assert found == fnmatchcase(f"{name}2026", f"{before}2026")
