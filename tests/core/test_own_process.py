@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from batchinfer.core.own_process import command_of, environment
-from tests.tiny import until
+from tests.tiny import alive, until
 
 CHILD = """\
 import sys, time
@@ -37,15 +37,7 @@ def test_it_ends_with_the_command(number: int) -> None:
         child = int(parent.stdout.readline())
         parent.send_signal(number)
         parent.wait()
-    until(lambda: not Path(f"/proc/{child}").exists() or _is_dead(child))
-
-
-def _is_dead(pid: int) -> bool:
-    """Whether it only waits to be looked at by a new parent."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()[0] == "Z"
-    except OSError:
-        return True
+    until(lambda: not alive(child))
 
 
 def test_no_module_of_the_working_folder_is_taken(tmp_path: Path) -> None:
