@@ -3,14 +3,16 @@
     text ─► folded as terms are ─► words and marks, one space between ─► hashes of all runs wanted ─► columns
 
 Words alone say nothing where they are not set apart (Chinese, Japanese, Thai); pieces alone forget what goes together.
-All runs are hashed at once: a run's hash is a difference of two sums over the text, as in Rabin and Karp's search. Pure.
+All runs are hashed at once: a run's hash is a difference of two sums over the text, as in Rabin and Karp's search. Of a single
+word they are hashed one by one, by Python's own numbers: numpy takes as long for a word as for a text. Pure.
 """
 
 from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from operator import add, mul
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -24,6 +26,7 @@ LONGEST_FORM = 18  # characters that one becomes in normal form, at most
 SPACE = 32
 WORDS, PAIRS = 0, 1  # kinds of runs; pieces of n characters are of kind n
 PIECES = (2, 3, 4)
+LONGEST = 24  # characters of a word whose runs are hashed one by one
 
 U64 = npt.NDArray[np.uint64]
 Columns = npt.NDArray[np.intp]
@@ -44,6 +47,10 @@ _HALF, _MIXED = (
     np.array(32, np.uint64),
     _ODD[WORDS, ...],
 )  # as arrays, which numpy takes in half the time of its own numbers
+_MASK = (1 << 64) - 1
+_up: list[int] = _UP[: LONGEST + 2].tolist()  # the same as Python's own numbers
+_odd: list[int] = _ODD.tolist()
+_mixed = _odd[WORDS]
 _PLACE = np.dtype(np.intp)
 _ascii_words = re.compile("[a-z0-9]+|[^a-z0-9 ]+").findall
 
@@ -68,19 +75,18 @@ class TextColumns(NamedTuple):
 
 
 class WordColumns(NamedTuple):
-    """What single words add to the columns of a text that has them.
+    """What a word adds to the columns of a text that has it.
 
-    words: the column of each.
-    pieces: the columns of their pieces, as often as they have them.
-    of_piece: the number of the word that each of those is of.
-    joints: by which `Features.pairs` gives pairs of them their columns: (words, 3). That of a pair is found from
-        begin + step * plain, where begin and step are of its first word, and plain is of the other, its plain hash.
+    word: its column.
+    pieces: those of its pieces, as often as it has them.
+    begin, step, plain: by which `Features.pairs` gives pairs of words their columns.
     """
 
-    words: Columns
-    pieces: Columns
-    of_piece: Columns
-    joints: U64
+    word: int
+    pieces: list[int]
+    begin: int
+    step: int
+    plain: int
 
 
 NOTHING = TextColumns(np.empty(0, np.intp), 0)
@@ -111,25 +117,30 @@ class Features:
         hashes = np.concatenate((*_of_words(space, sums), *_of_pieces(~space, sums)))
         return TextColumns(self._columns(hashes), 2 * len(words) - 1)
 
-    def of_words(self, words: Sequence[str]) -> WordColumns:
-        """The same of each word alone."""
-        sums, space = _sums(words)
-        starts = space.nonzero()[0]
-        starts, after = starts[:-1] + 1, starts[1:]
-        plain = (sums.take(after) - sums.take(starts)) * _DOWN.take(starts)
-        ends = after - starts
-        begin, step = (plain + np.uint64(SPACE) * _UP.take(ends)) * _ODD[PAIRS], _UP.take(ends + 1) * _ODD[PAIRS]
-        joints = np.stack((begin, step, plain), 1)
-        inside, of_place = ~space, np.cumsum(space) - 1
-        pieces = np.concatenate(_of_pieces(inside, sums))
-        of_piece = np.concatenate((of_place[:-1], *_within(inside, of_place[:-2], of_place[:-3])))
-        return WordColumns(self._columns(plain * _ODD[WORDS]), self._columns(pieces), of_piece, joints)
+    def of_word(self, word: str) -> WordColumns:
+        """The same of a word alone, of at most LONGEST characters."""
+        codes = [SPACE, *map(ord, word), SPACE]
+        second, third, fourth = ([code * up for code in codes[at:]] for at, up in enumerate(_up[1:4], 1))
+        two = list(map(add, codes, second))
+        three = list(map(add, two, third))
+        four = list(map(add, three, fourth))
+        pieces = [piece * odd for runs, odd in zip((two, three, four), _odd[2:], strict=True) for piece in runs]
+        plain, length = sum(map(mul, codes[1:-1], _up)) & _MASK, len(word)
+        begin, step = (plain + SPACE * _up[length]) * _odd[PAIRS] & _MASK, _up[length + 1] * _odd[PAIRS] & _MASK
+        [column] = self._columns_of([plain * _odd[WORDS]])
+        return WordColumns(column, self._columns_of(pieces), begin, step, plain)
 
-    def pairs(self, joints: U64) -> Columns:
-        """The columns of words and the next, by all that `of_words` says of joining them, in their order."""
-        hashes = joints[:-1, 1] * joints[1:, 2]
-        hashes += joints[:-1, 0]
-        return self._columns(hashes)
+    def pairs(self, begins: Sequence[int], steps: Sequence[int], plains: Sequence[int]) -> list[int]:
+        """The columns of words and the next, by what `of_word` says of each, in their order.
+
+        That of a pair is found from begin + step * plain, where begin and step are of its first word, and plain is of the other.
+        """
+        return self._columns_of(map(add, begins, map(mul, steps, plains[1:])))
+
+    def _columns_of(self, hashes: Iterable[int]) -> list[int]:
+        """As `_columns`. hashes: of any number of bits, of which the lowest 64 count."""
+        shift = 64 - self.bits
+        return [(((hashed := number & _MASK) ^ hashed >> 32) * _mixed & _MASK) >> shift for number in hashes]
 
     def _columns(self, hashes: U64) -> Columns:
         hashes ^= hashes >> _HALF

@@ -1,30 +1,31 @@
 """What each word of a text adds to a student's sums, remembered from text to text: most words of a text were asked before.
 
-    text ─► words ─► what is remembered of each, as bytes ─► one table ─► sums, and the columns of pairs
+    text ─► words ─► what is remembered of each ─► sums, and the columns of pairs
 
-A word's pieces lie within it, so all that it adds can be remembered, but for its pairs with its neighbours. A word is remembered when
-it is met again, since many are never. A text with one that is not remembered is read at once.
+A word's pieces lie within it, so all that it adds can be remembered, but for its pairs with its neighbours. Python's own numbers do all
+of it for a text as people write them: numpy would take longer for a few dozen numbers, most of all in a service, where between two
+texts a processor's caches were needed for all else that a request takes. It reads what is long, or mostly new, as a whole.
 """
 
 from __future__ import annotations
 
+import itertools
 import math
-import struct
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from batchinfer.student.features import Features
+from batchinfer.student.features import LONGEST, Features
 
-MOST_REMEMBERED = 20_000  # words; some 5 MB of a student of two choices
-MOST_CHARACTERS = 400_000  # of them together
-MOST_MET = 20_000
-AT_ONCE = 64  # words that are remembered together
+MOST_REMEMBERED = 10_000  # words; some 5 MB of a student of two choices
+MOST_NEW = 12  # characters of new words of a text that are looked at one by one
+LEARNING = 4  # one of so many texts with more than that has a word of it remembered
+MOST_WORDS = 60  # of a text whose words are
 MOST_CHOICES = 10  # of a student that remembers words, which then take twice as much
-LONGEST = 32  # characters of a word that is remembered
-_UINT64, _add_rows = np.dtype(np.uint64), np.add.reduce
+Word = tuple[Any, ...]
+"""begin, step and plain, as features has them; how many pieces; of each choice the weight of the word; of each the sum of its pieces'."""
 
 
 class WordSums:
@@ -33,14 +34,11 @@ class WordSums:
     def __init__(self, weights: npt.NDArray[np.float32]) -> None:
         """weights: of each choice (of the first alone where there are two) and column."""
         self._weights = [np.ascontiguousarray(row) for row in weights]
+        self._views = [row.data for row in self._weights]  # numbers of Python's own
         self._features = Features(weights.shape[1].bit_length() - 1)
-        self._numbers = 2 * len(weights) + 1
-        self._pack = struct.Struct(f"={self._numbers}d3Q").pack
-        self._remembered = dict[str, bytes]()
-        """Of each choice the weight of a word, then of each the sum of its pieces' weights, how many pieces there are, and its joint."""
-        self._characters = 0  # of the words that are remembered
-        self._met = set[str]()  # words that were asked, and are not remembered
-        self._again = list[str]()  # those that were met again, and are to be remembered
+        self._most_words = MOST_WORDS if len(weights) <= MOST_CHOICES else 0
+        self._remembered = dict[str, Word]()
+        self._left = itertools.count()  # texts in which too much was new
 
     def __call__(self, text: str) -> list[float]:
         """Of each choice, the mean weight of words and pairs and that of pieces, each times the root of how many there are.
@@ -50,48 +48,44 @@ class WordSums:
         names = self._features.words(text)
         if not names:
             return []
-        if len(self._weights) > MOST_CHOICES:
+        words = self._words(names) if len(names) <= self._most_words else None
+        if words is None:
             return self._at_once(names)
-        words: list[Any] = list(map(self._remembered.get, names))
-        if None in words:
-            self._meet([name for name, word in zip(names, words, strict=True) if word is None])
-            return self._at_once(names)
-        table = np.frombuffer(b"".join(words)).reshape(len(names), -1)
-        sums = _add_rows(table[:, : self._numbers]).tolist()
-        pairs = self._features.pairs(table.view(_UINT64)[:, self._numbers :])
-        of_words, of_pieces, half = math.sqrt(2 * len(names) - 1), math.sqrt(sums[-1]), len(self._weights)
+        begins, steps, plains, counts, *sums = zip(*words, strict=True)
+        pairs = self._features.pairs(begins, steps, plains)
+        of_words, of_pieces, half = math.sqrt(2 * len(names) - 1), math.sqrt(sum(counts)), len(self._views)
         return [
-            (sums[choice] + sum(weights[pairs].tolist())) / of_words + sums[half + choice] / of_pieces
-            for choice, weights in enumerate(self._weights)
+            (sum(sums[choice]) + sum([weights[pair] for pair in pairs])) / of_words
+            + sum(sums[half + choice]) / of_pieces
+            for choice, weights in enumerate(self._views)
         ]
 
-    def _meet(self, names: Sequence[str]) -> None:
-        """Remembers words that were met before, some at a time: for one it takes as long as a text."""
-        self._again += [name for name in names if name in self._met]
-        if len(self._met) > MOST_MET:
-            self._met = set()
-        self._met.update([name for name in names if len(name) <= LONGEST])
-        if len(self._again) >= AT_ONCE:
-            again, self._again = self._again, []
-            self._remember(list(dict.fromkeys(again)))
+    def _words(self, names: Sequence[str]) -> list[Word] | None:
+        """All of a text; None where too much is new, of which a word is remembered now and then."""
+        words: list[Any] = list(map(self._remembered.get, names))
+        if None not in words:
+            return words
+        new = list(dict.fromkeys([name for name, word in zip(names, words, strict=True) if word is None]))
+        if sum(map(len, new)) > MOST_NEW:
+            if next(self._left) % LEARNING == 0 and len(new[0]) <= LONGEST:
+                self._remember(new[0])
+            return None
+        added = {name: self._remember(name) for name in new}
+        return [added[name] if word is None else word for name, word in zip(names, words, strict=True)]
 
-    def _remember(self, names: Sequence[str]) -> None:
-        found, count = self._features.of_words(names), len(names)
-        sums: list[Any] = [weights.take(found.words) for weights in self._weights]
-        sums += [np.bincount(found.of_piece, weights.take(found.pieces), count) for weights in self._weights]
-        sums.append(np.bincount(found.of_piece, minlength=count))
-        for name, numbers, joint in zip(names, np.stack(sums, 1).tolist(), found.joints.tolist(), strict=True):
-            self._keep(name, self._pack(*numbers, *joint))
-
-    def _keep(self, name: str, word: bytes) -> None:
-        if len(self._remembered) >= MOST_REMEMBERED or self._characters > MOST_CHARACTERS:
-            self._remembered, self._characters = {}, 0  # what is asked now is likelier to be asked again
+    def _remember(self, name: str) -> Word:
+        found = self._features.of_word(name)
+        word = (
+            found.begin, found.step, found.plain, len(found.pieces), *[weights[found.word] for weights in self._views],
+            *[sum([weights[piece] for piece in found.pieces]) for weights in self._views],
+        )  # fmt: skip
+        if len(self._remembered) >= MOST_REMEMBERED:
+            self._remembered = {}  # what is asked now is likelier to be asked again
         self._remembered[name] = word
-        self._characters += len(name)
-        self._met.discard(name)
+        return word
 
     def _at_once(self, names: Sequence[str]) -> list[float]:
-        """The same without what is remembered; always so for many choices, of which each word would have as many numbers."""
+        """The same by numpy, without what is remembered; always so for many choices, of which each word would have as many numbers."""
         columns, words_end = self._features.columns(names)
         of_words, of_pieces = math.sqrt(words_end), math.sqrt(len(columns) - words_end)
         sums = [np.add.reduceat(weights[columns], (0, words_end)).tolist() for weights in self._weights]

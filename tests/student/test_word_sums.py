@@ -12,19 +12,13 @@ from hypothesis import strategies as st
 
 from batchinfer.match.folding import EDGE, Folding
 from batchinfer.student import word_sums
-from batchinfer.student.features import Features
-from batchinfer.student.word_sums import LONGEST, WordSums
+from batchinfer.student.features import LONGEST, Features
+from batchinfer.student.word_sums import LEARNING, MOST_WORDS, WordSums
 
 BITS = 12
 features = Features(BITS)
 weights = np.random.default_rng(0).normal(size=(3, 1 << BITS)).astype(np.float32)
 texts = st.text(max_size=60) | st.text("ab ,_`", max_size=30) | st.sampled_from(["", "a" * 40, "fig, plum! " * 50])
-
-
-@pytest.fixture(autouse=True)
-def _one_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A few words are enough to be remembered."""
-    monkeypatch.setattr(word_sums, "AT_ONCE", 1)
 
 
 def plain(text: str, of: np.ndarray = weights) -> np.ndarray:
@@ -36,17 +30,14 @@ def plain(text: str, of: np.ndarray = weights) -> np.ndarray:
 
 @given(texts)
 def test_words_have_the_columns_that_their_text_has(text: str) -> None:
-    """In another order."""
+    """In another order: by Python's numbers they are what they are by numpy's."""
     words = features.words(text)
-    if not words:
+    if not words or max(map(len, words)) > LONGEST:
         return
-    found, whole = features.of_words(words), features(text)
-    assert sorted([*found.words, *features.pairs(found.joints)]) == sorted(whole.words)
-    assert sorted(found.pieces) == sorted(whole.pieces)
-    for number, word in enumerate(words):
-        alone = features.of_words([word])
-        assert sorted(alone.pieces) == sorted(found.pieces[found.of_piece == number])
-        assert np.array_equal(alone.joints, found.joints[number : number + 1])
+    found, whole = [features.of_word(word) for word in words], features(text)
+    pairs = features.pairs(*([getattr(each, name) for each in found] for name in ("begin", "step", "plain")))
+    assert sorted([*(each.word for each in found), *pairs]) == sorted(whole.words)
+    assert sorted(column for each in found for column in each.pieces) == sorted(whole.pieces)
 
 
 @given(st.text(st.characters(min_codepoint=32, max_codepoint=126), max_size=80) | st.text("aZ _`'.", max_size=30))
@@ -73,21 +64,8 @@ def test_a_full_memory_begins_anew(monkeypatch: pytest.MonkeyPatch) -> None:
         text = f"plum {number} fig {number * 7} " + "x" * (LONGEST + 1)
         sums(text[: -LONGEST - 1])
         assert np.allclose(sums(text), plain(text), atol=1e-4)
-        assert len(sums._remembered) <= 10
+        assert 0 < len(sums._remembered) <= 10
         assert not any(len(word) > LONGEST for word in sums._remembered)
-
-
-def test_long_words_take_no_more_room(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Their characters are counted; and a word that is remembered is held once."""
-    monkeypatch.setattr(word_sums, "MOST_CHARACTERS", 300)
-    monkeypatch.setattr(word_sums, "AT_ONCE", 1)
-    sums = WordSums(weights)
-    for number in range(40):
-        text = f"{number:0{LONGEST}d} fig"
-        for _ in range(3):
-            assert np.allclose(sums(text), plain(text), atol=1e-4)
-        assert sum(map(len, sums._remembered)) <= 300 + LONGEST
-        assert not sums._met & sums._remembered.keys()
 
 
 def test_a_student_of_many_choices_remembers_no_words() -> None:
@@ -99,22 +77,30 @@ def test_a_student_of_many_choices_remembers_no_words() -> None:
     assert (said[3:6], many._remembered, many(" ")) == (said[:3], {}, [])
 
 
-def test_a_word_is_remembered_when_it_is_met_again() -> None:
-    """Once met it takes little room."""
+def test_a_text_of_new_words_is_read_at_once() -> None:
+    """One by one they would take longer. One is remembered now and then, so that texts alike soon have none that is new."""
     sums = WordSums(weights)
-    sums("plum fig")
-    assert (sums._remembered, sums._met) == ({}, {"plum", "fig"})
-    sums("plum pear")
-    assert list(sums._remembered) == ["plum"]
-
-
-def test_words_are_remembered_some_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A word of its own would take as long as a text."""
-    monkeypatch.setattr(word_sums, "AT_ONCE", 3)
-    sums = WordSums(weights)
-    for text, count in (("plum fig", 0), ("plum fig", 0), ("plum", 2), ("plum fig", 2)):
+    text = " ".join(f"plum{number}" for number in range(10))
+    for _ in range(8 * LEARNING):
         assert np.allclose(sums(text), plain(text), atol=1e-4)
-        assert len(sums._remembered) == count
+    assert len(sums._remembered) == 10
+    assert sums(f"{'plum' * LONGEST} fig") is not None
+    assert len(sums._remembered) == 10
+
+
+def test_a_long_text_is_read_at_once() -> None:
+    """Of very many words numpy adds the weights up sooner than Python."""
+    sums = WordSums(weights)
+    text = "fig plum " * MOST_WORDS
+    assert np.allclose(sums(text), plain(text), atol=1e-4)
+    assert sums._remembered == {}
+
+
+def test_a_new_word_is_looked_at_once() -> None:
+    """However often a text has it."""
+    sums = WordSums(weights)
+    assert np.allclose(sums("fig fig fig fig fig"), plain("fig fig fig fig fig"), atol=1e-4)
+    assert list(sums._remembered) == ["fig"]
 
 
 def test_threads_share_one(monkeypatch: pytest.MonkeyPatch) -> None:
