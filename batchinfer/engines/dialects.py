@@ -117,7 +117,7 @@ class ChatDialect(Dialect):
             self._common["chat_template_kwargs"] = dict(chat_template_kwargs)
         if task.constraint is not None:
             self._common["response_format"] = _response_format(*task.constraint)
-        self._spelled = _spelled(task.score_tokens, tokenizer)
+        self._spelled, self._is_exact = _spelled(task.score_tokens, tokenizer), tokenizer.is_known
         if task.score_continuations:
             raise needs_vllm("Whole choices, and the likelihood of a text, are")
         if task.score_tokens is not None:
@@ -135,6 +135,7 @@ class ChatDialect(Dialect):
         if self._spelled:
             content = (choice.get("logprobs") or {}).get("content") or [{}]
             told = {str(each["token"]): each["logprob"] for each in content[0].get("top_logprobs") or ()}
+            told = told if self._is_exact else _by_beginning(told, self._spelled)
             logprobs = _all(_finite(told.get(text)) for text in self._spelled)
             if logprobs is None:
                 return _score_missing(prompt)
@@ -179,6 +180,20 @@ def _spelled(tokens: Sequence[int] | None, tokenizer: Tokenizer) -> tuple[str, .
     if len(set(spelled)) < len(spelled):
         raise needs_vllm("Choices that begin with tokens of one spelling are")
     return spelled
+
+
+def _by_beginning(told: Mapping[str, Any], spelled: Sequence[str]) -> dict[str, float]:
+    """The likeliest of the tokens that each choice may begin with, where nobody knows the model's tokens.
+
+    spelled: the beginnings of the choices. A token with which two of them may begin says nothing of either.
+    """
+    found = dict[str, float]()
+    for token, told_logprob in told.items():
+        text, logprob = token.strip(), _finite(told_logprob)
+        fits = [each for each in spelled if text and (each.startswith(text) or text.startswith(each))]
+        if len(fits) == 1 and logprob is not None:
+            found[fits[0]] = max(logprob, found.get(fits[0], logprob))
+    return found
 
 
 def needs_vllm(what: str) -> ModelError:

@@ -14,7 +14,7 @@ from typing import Any
 from batchinfer.core.files import UNREAD, read_small, real_path, write_atomically
 from batchinfer.core.home import JobData, cache_folder
 from batchinfer.core.records import Info
-from batchinfer.engines import bundled
+from batchinfer.engines import bundled, unknown_tokens
 from batchinfer.errors import MissingExtra, ModelError, StoreError
 from batchinfer.job.model_spec import ModelSpec
 from batchinfer.job.reader import Job
@@ -145,9 +145,23 @@ def _identify(spec: ModelSpec, job: Job, commit: str | None) -> ModelIdentity:
                 f"There is no model in {folder}: a model folder holds config.json, weights and a tokenizer.", field=at
             )
         return ModelIdentity(str(folder), None, folder_digest(folder), spec.id + suffix, **extra)
+    if spec.id.startswith(unknown_tokens.PREFIX):
+        return _at_server(spec, job)
     commit = commit or hub_commit(spec.id, spec.revision, job.model_at)
     label = f"{spec.id}@{commit[:SHOWN_DIGITS]}{suffix}"
     return ModelIdentity(spec.id, commit, f"{spec.id}@{commit}", label, **extra)
+
+
+def _at_server(spec: ModelSpec, job: Job) -> ModelIdentity:
+    """A model whose files nobody but its server has: its name is all that it is known by."""
+    if job.spec.engine.kind not in ("openai", "openai_batch"):
+        said = f"{spec.id} is a model that only its server has: set engine.kind to openai or openai_batch, or take a model with files."
+        raise ModelError(said, field=(*job.model_at, "id"))
+    if spec.adapter or spec.revision:
+        raise ModelError(
+            f"{spec.id} has no adapter and no revision: its server has it as it is.", field=(*job.model_at, "id")
+        )
+    return ModelIdentity(spec.id, None, spec.id, spec.id)
 
 
 def _suffix(adapter_digest: str) -> str:

@@ -13,6 +13,7 @@ from typing import Any
 from batchinfer.engines.protocol import EngineConfig
 from batchinfer.engines.server_api import Away, Broken, NoEntry, Refused, ServerApi
 from batchinfer.engines.tokenizer import Tokenizer
+from batchinfer.engines.unknown_tokens import PREFIX
 from batchinfer.errors import ModelError, shortened
 from batchinfer.job.engine_spec import ServerSpec
 
@@ -38,7 +39,7 @@ class AskedModel:
         return any(isinstance(text, str) and self._is(text) for text in (card["id"], card.get("root")))
 
     def _is(self, text: str) -> bool:
-        return text in (self.id, self.config.model) or _is_folder(text, self.config.model)
+        return text in (self.id, self.id.removeprefix(PREFIX), self.config.model) or _is_folder(text, self.config.model)
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,10 +83,12 @@ def _find_served(api: ServerApi, spec: ServerSpec, asked: AskedModel, tokenizer:
     name, is_vllm = str(card["id"]), card.get("owned_by") == "vllm"
     checked = [f"The server at {api.base_url} lists {name}{_root_text(card)}."]
     unshown = [*_name_unshown(card, asked), *_settings_unshown(card, asked.config)]
-    if is_vllm:
+    if is_vllm and tokenizer.is_known:
         checked.append(_compare_tokens(api, str(card.get("parent") or name), asked, tokenizer))
-    else:
+    elif tokenizer.is_known:
         unshown.append("its tokens, which only vLLM's server tells")
+    else:
+        unshown.append("what stands behind that name, since only the server has the model")
     if unshown and not spec.trust_model:
         raise ModelError(
             f"The server at {api.base_url} cannot be shown to have {asked.id}: open is {'; '.join(unshown)}. What another model answers "
@@ -94,7 +97,13 @@ def _find_served(api: ServerApi, spec: ServerSpec, asked: AskedModel, tokenizer:
         )
     checked += [f"Not shown, but trusted (engine.trust_model): {what}." for what in unshown]
     length = card.get("max_model_len")
-    return ServedModel(name, is_vllm, length if isinstance(length, int) else None, tuple(checked), tuple(unshown))
+    return ServedModel(
+        name,
+        is_vllm and tokenizer.is_known,
+        length if isinstance(length, int) else None,
+        tuple(checked),
+        tuple(unshown),
+    )
 
 
 def listed_models(api: ServerApi) -> list[Mapping[str, Any]]:

@@ -8,6 +8,7 @@ from typing import Any
 from batchinfer.core.records import TEXT, Message
 from batchinfer.engines.environment import without_torch
 from batchinfer.engines.models import why_unloaded
+from batchinfer.engines.unknown_tokens import PREFIX, UnknownTokens
 from batchinfer.errors import MissingExtra, ModelError
 
 SLICE = 32_768  # characters
@@ -37,21 +38,30 @@ def _lost(roles: Sequence[str], number: int) -> str:
     )
 
 
+def _loaded(source: str, revision: str | None) -> Any:
+    """A tokenizer of transformers."""
+    with without_torch():
+        try:
+            from transformers import AutoTokenizer
+        except ImportError as exc:
+            raise MissingExtra("vLLM") from exc
+        try:
+            return AutoTokenizer.from_pretrained(source, revision=revision, trust_remote_code=False)
+        except Exception as exc:
+            # Whatever its files hold: of a damaged config.json nobody knows what is raised.
+            raise ModelError(f"The tokenizer of {source} cannot be loaded: {why_unloaded(exc)}") from exc
+
+
 class Tokenizer:
-    """Loaded from where the engine loads the model; slow to make (a second or two: it imports transformers)."""
+    """Loaded from where the engine loads the model; slow to make (a second or two: it imports transformers).
+
+    is_known: whether it is the model's; of a model that only its server has, tokens are guessed.
+    """
 
     def __init__(self, source: str, revision: str | None, chat_template_kwargs: dict[str, Any]) -> None:
         """Raises MissingExtra or ModelError."""
-        with without_torch():
-            try:
-                from transformers import AutoTokenizer
-            except ImportError as exc:
-                raise MissingExtra("vLLM") from exc
-            try:
-                self._tokenizer = AutoTokenizer.from_pretrained(source, revision=revision, trust_remote_code=False)
-            except Exception as exc:
-                # Whatever its files hold: of a damaged config.json nobody knows what is raised.
-                raise ModelError(f"The tokenizer of {source} cannot be loaded: {why_unloaded(exc)}") from exc
+        self.is_known = not source.startswith(PREFIX)
+        self._tokenizer: Any = _loaded(source, revision) if self.is_known else UnknownTokens()
         self._kwargs = chat_template_kwargs
         self._in_parts = False
 

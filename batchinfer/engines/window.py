@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from batchinfer.engines.environment import without_torch
+from batchinfer.engines.unknown_tokens import PREFIX
 
 KEYS = (
     "max_position_embeddings", "n_positions", "max_seq_len", "seq_length", "model_max_length", "max_sequence_length",
@@ -29,7 +30,9 @@ def window_of(options: Mapping[str, Any], source: str, revision: str | None) -> 
     most = options.get("max_model_len")
     if isinstance(most, int) and most > 0:
         return most
-    return None if most not in (None, -1) else _own_window(source, revision)
+    if most not in (None, -1) or source.startswith(PREFIX):
+        return None
+    return _own_window(source, revision)
 
 
 def _own_window(source: str, revision: str | None) -> int | None:

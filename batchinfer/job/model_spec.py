@@ -23,7 +23,7 @@ OWNED_OPTIONS = {
 class OneModelSpec(Section):
     """A model, and how an engine loads it."""
 
-    id: NonEmpty = Field(description="A hub id, a local folder, or a bundled/ model.")
+    id: NonEmpty = Field(description="A hub id, a local folder, a bundled/ model, or a server/ one.")
     revision: str | None = Field(None, description="Branch, tag or commit of a hub model; resolved once and recorded.")
     dtype: Literal["auto", "bfloat16", "float16", "float32"] = Field("auto", description="Precision of the weights.")
     quantization: str | None = Field(None, description="A quantisation method that vLLM knows.")

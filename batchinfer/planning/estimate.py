@@ -147,7 +147,7 @@ def _estimate(prepared: Prepared, info: Info) -> PlanReport:
         prepared.job.name,
         counts,
         found.tokens_of(counts.to_generate),
-        found.is_exact,
+        found.is_exact and maker.is_exact,
         None if found.saving is None else round(found.saving, 4),
         None if time is None else time.seconds,
         None if first is None else maker.text(first),

@@ -59,6 +59,11 @@ class PromptMaker:
             raise reader.faulty(job, [(("output", "choices"), str(exc))]) from exc
         self.task = question.task(self.scoring)
 
+    @property
+    def is_exact(self) -> bool:
+        """Whether its tokens are the model's, and not guessed."""
+        return self._tokenizer.is_known
+
     def fill(self, prompt_key: bytes, values: Mapping[str, Any]) -> FilledPrompt:
         """values: of the template's columns. Raises TemplateFault for a row that does not fit, SpecError where none would."""
         scored = self._question.scored

@@ -19,6 +19,7 @@ from batchinfer.engines import models
 from batchinfer.engines.devices import Placement, hold, place_here
 from batchinfer.engines.protocol import Engine
 from batchinfer.engines.tokenizer import Tokenizer
+from batchinfer.engines.unknown_tokens import PREFIX
 from batchinfer.engines.window import window_of
 from batchinfer.errors import MissingExtra, UsageError, counted
 from batchinfer.job.finetune_spec import FinetuneSpec
@@ -157,6 +158,10 @@ def _section(job: Job) -> FinetuneSpec:
     if job.spec.finetune is None:
         raise UsageError(
             f"The job {job.name} has no section finetune: add finetune: {{labels: imports}} to {job.path}."
+        )
+    if job.spec.model is not None and job.spec.model.id.startswith(PREFIX):
+        raise UsageError(
+            f"The model of {job.name}, {job.spec.model.id}, is at its server alone: only weights that are here can be trained."
         )
     return job.spec.finetune
 

@@ -239,3 +239,58 @@ def test_plan_says_that_there_is_no_batch_api(
     done = batchinfer("plan", "shop")
     assert done.code == 2
     assert f"engine.kind: the server at {server.url} has no batch API" in done.err
+
+
+class TestAModelThatOnlyItsServerHas:
+    """`server/NAME`: no files, no tokenizer, and nothing to show that it is the same next week."""
+
+    @pytest.fixture
+    def server(self) -> Iterator[ScriptedServer]:
+        with serving(models=[card("large-2026-01-31", vllm=False)]) as started:
+            yield started
+
+    def write(self, folder: Path, server: ScriptedServer, **more: Any) -> None:
+        engine = {"kind": "openai", "base_url": server.url, "trust_model": True}
+        sections: dict[str, Any] = {
+            "model": {"id": "server/large-2026-01-31"},
+            "prompt": {"template": "{{ text }}"},
+            "engine": engine,
+        }
+        write_job(folder / "jobs" / "shop", numbered(5), **(sections | more))
+
+    def test_it_is_asked_in_turns(self, tmp_path: Path, server: ScriptedServer, batchinfer: Cli) -> None:
+        """By its name there; tokens are guessed before the run, and counted by the server in it."""
+        self.write(tmp_path, server)
+        planned = batchinfer("plan", "shop", "--json").json
+        assert (planned["to_generate"], planned["prompt_tokens_exact"]) == (5, False)
+        report = batchinfer("run", "shop", "--json").json
+        assert (report["generated"], report["model"]) == (5, "server/large-2026-01-31")
+        assert report["cost"]["prompt_tokens"] == 5 * 9
+        assert {asked["model"] for asked in server.asked} == {"large-2026-01-31"}
+        assert "what stands behind that name" in report["checked"][-1]
+        assert batchinfer("lookup", "shop", "text=query 0003", "--json").json["prediction"] == "query 0003"
+
+    def test_its_choices_are_scored(self, tmp_path: Path, server: ScriptedServer, batchinfer: Cli) -> None:
+        """By the tokens that they may begin with, as the server spells them; one without any is a failure."""
+        self.write(tmp_path, server, output={"type": "choice", "choices": ["Positive", "Negative"]})
+        assert batchinfer("run", "shop", "--json").json["generated"] == 5
+        found = batchinfer("lookup", "shop", "text=query 0003", "--json").json
+        assert (found["prediction"], round(found["score"], 2)) == ("Positive", 0.73)
+        self.write(
+            tmp_path,
+            server,
+            output={"type": "choice", "choices": ["Positive", "Neutral", "Negative"]},
+            on_errors="continue",
+        )
+        assert batchinfer("run", "shop", "--no-publish", "--yes", "--json").json["failed"] == 5
+
+    def test_it_must_be_trusted_and_have_a_server(
+        self, tmp_path: Path, server: ScriptedServer, batchinfer: Cli
+    ) -> None:
+        """Each is a sentence with its line."""
+        self.write(tmp_path, server, engine={"kind": "openai", "base_url": server.url})
+        assert "open is what stands behind that name" in batchinfer("plan", "shop").err
+        self.write(tmp_path, server, engine=None)
+        done = batchinfer("plan", "shop")
+        assert done.code == 2
+        assert "model.id: server/large-2026-01-31 is a model that only its server has: set engine.kind" in done.err
