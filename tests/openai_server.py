@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
+PROBE = [{"role": "user", "content": "Say yes."}]  # by which a server of chats is tried
 HTML = b"<html><body>Please log in.</body></html>"
 
 
@@ -43,6 +44,7 @@ class ScriptedServer:
 
     models: cards that it lists. key: that it wants; None for none. answer: changes an answer before it is sent.
     fault: of a request for an answer, by how many came before it and its content; None to answer it.
+    longest: what it calls the limit of an answer's tokens.
     asked: the content of each request for an answer, probes left out. probes: how many of those there were.
     """
 
@@ -50,6 +52,7 @@ class ScriptedServer:
     key: str | None = None
     answer: Callable[[dict[str, Any]], dict[str, Any]] = lambda reply: reply
     fault: Callable[[int, dict[str, Any]], Fault | None] = lambda _number, _content: None
+    longest: str = "max_tokens"
     asked: list[dict[str, Any]] = field(default_factory=list)
     probes: int = 0
     most: int = 0  # that were in flight at a time
@@ -167,15 +170,23 @@ def handler(server: ScriptedServer) -> type[BaseHTTPRequestHandler]:  # noqa: C9
             content = json.loads(self.rfile.read(int(self.headers["content-length"])))
             if not self.is_welcome():
                 self.send(401, b"{}")
-            elif content.get("return_token_ids"):
-                server.probes += 1
-                self.send(200, json.dumps(server.answer(completion(content))).encode())
+            elif content.get("return_token_ids") or content.get("messages") == PROBE:
+                self._probed(content)
             else:
                 fault = server.take(content)
                 try:
                     self._answer(content, fault)
                 finally:
                     server.done()
+
+        def _probed(self, content: dict[str, Any]) -> None:
+            server.probes += 1
+            if server.longest not in content:
+                said = f"Unsupported parameter: use '{server.longest}' instead."
+                self.send(400, json.dumps({"error": {"message": said}}).encode())
+                return
+            reply = chat_completion(content) if "messages" in content else completion(content)
+            self.send(200, json.dumps(server.answer(reply)).encode())
 
         def is_welcome(self) -> bool:
             return server.key is None or self.headers.get("authorization") == f"Bearer {server.key}"

@@ -109,8 +109,10 @@ class ChatDialect(Dialect):
 
     path = "/chat/completions"
 
-    def __init__(self, task: Task, name: str, tokenizer: Tokenizer, chat_template_kwargs: Mapping[str, Any]) -> None:
-        """Raises ModelError for a task that needs vLLM."""
+    def __init__(
+        self, task: Task, name: str, longest: str, tokenizer: Tokenizer, chat_template_kwargs: Mapping[str, Any]
+    ) -> None:
+        """longest: what the server calls the limit of an answer's tokens. Raises ModelError for a task that needs vLLM."""
         self._task = task
         self._common: dict[str, Any] = {"model": name, **_sampling(task)}
         if chat_template_kwargs:
@@ -122,6 +124,8 @@ class ChatDialect(Dialect):
             raise needs_vllm("Whole choices, and the likelihood of a text, are")
         if task.score_tokens is not None:
             self._common |= {"max_tokens": 1, "logprobs": True, "top_logprobs": MOST_TOP}
+        if (most := self._common.pop("max_tokens", None)) is not None:
+            self._common[longest] = most
 
     def body(self, prompt: Prompt) -> dict[str, Any]:
         turns = [{"role": role, "content": content} for role, content in prompt.messages]

@@ -45,9 +45,11 @@ class RequestFlow:
         """One is not in flight any more."""
         self.in_flight -= 1
 
-    def answered(self) -> None:
-        """The server did its work: it may have more."""
+    def answered(self, *, grows: bool = True) -> None:
+        """The server did its work. grows: whether it may have more."""
         self._in_vain = 0
+        if not grows:
+            return
         grown = self.limit + (1.0 if self._is_first_climb else 1.0 / self.limit)
         self.limit = min(grown, float(self._most))
 

@@ -31,6 +31,9 @@ class OpenAIEngine(ServerEngine):
         most = MOST_IN_FLIGHT if spec.in_flight == "auto" else spec.in_flight
         super().__init__(api, job, spec, config, most=most, info=info, meanwhile=meanwhile, clock=clock)
         self._replies = Replies(api)
+        self._soon = (
+            spec.stall.total_seconds() / 4
+        )  # with more in flight, answers would be taken for lost that only wait their turn
         self._again: deque[Asked] = deque()  # to be sent again, before any other
         self._suspects: deque[Asked] = deque()  # to be sent again, each alone
 
@@ -64,7 +67,7 @@ class OpenAIEngine(ServerEngine):
         return is_read
 
     def _send(self, dialect: Dialect, asked: Asked) -> None:
-        asked.round = self._flow.sent()
+        asked.round, asked.sent = self._flow.sent(), self._clock.now()
         self._replies.send(dialect, asked)
 
     def _listen(self) -> Iterator[Generation | Failure]:
@@ -75,7 +78,7 @@ class OpenAIEngine(ServerEngine):
         for asked, outcome in self._replies.wait(LISTEN_SECONDS):
             self._flow.returned()
             if isinstance(outcome, Generation | Failure):
-                self._hear()
+                self._hear(soon=self._clock.now() - asked.sent < self._soon)
                 yield outcome
             elif isinstance(outcome, Refused):
                 self._heard = self._clock.now()

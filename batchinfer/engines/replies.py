@@ -23,11 +23,13 @@ class Asked:
     prompt: the prompt.
     strikes: how often the answer to it went wrong.
     round: of the flow in which it was sent.
+    sent: when, by the engine's clock.
     """
 
     prompt: Prompt
     strikes: int = 0
     round: int = 0
+    sent: float = 0.0
 
     def strike(self, fault: Broken) -> Failure | None:
         """Counts an answer that went wrong; the failure that this makes of the prompt, once it happened too often."""

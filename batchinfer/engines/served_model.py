@@ -21,6 +21,10 @@ SECONDS = 60.0  # that a server may take for one answer of the check
 PROBE = "Größe 1,234.50 € — naïve café, 東京, Ελλάδα, привет; if x >= 10: return [x ** 2]\n\t🙂"
 WINDOW = "options.max_model_len"
 MOST_NAMED = 5
+LONGEST = (
+    "max_tokens",
+    "max_completion_tokens",
+)  # names of the limit of an answer's tokens: what all know, and OpenAI's later one
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +53,7 @@ class ServedModel:
     name: of the model, or of its adapter, in requests.
     takes_tokens: whether prompts can be sent as tokens, as vLLM's own server takes them.
     max_model_len: tokens of a prompt and its answer together; None if the server does not tell.
+    longest: what it calls the limit of an answer's tokens.
     checked: what was looked at, and what it came to, a sentence each.
     unshown: what could not be shown of the model; empty where nothing is open.
     """
@@ -56,6 +61,7 @@ class ServedModel:
     name: str
     takes_tokens: bool
     max_model_len: int | None
+    longest: str
     checked: tuple[str, ...]
     unshown: tuple[str, ...] = ()
 
@@ -80,11 +86,13 @@ def find_served(api: ServerApi, spec: ServerSpec, asked: AskedModel, tokenizer: 
 
 def _find_served(api: ServerApi, spec: ServerSpec, asked: AskedModel, tokenizer: Tokenizer) -> ServedModel:
     card = _card(listed_models(api), api, spec, asked)
-    name, is_vllm = str(card["id"]), card.get("owned_by") == "vllm"
+    name, length = str(card["id"]), card.get("max_model_len")
     checked = [f"The server at {api.base_url} lists {name}{_root_text(card)}."]
     unshown = [*_name_unshown(card, asked), *_settings_unshown(card, asked.config)]
-    if is_vllm and tokenizer.is_known:
-        checked.append(_compare_tokens(api, str(card.get("parent") or name), asked, tokenizer))
+    tells_tokens = card.get("owned_by") == "vllm" and tokenizer.is_known
+    tokens = _tokens_of_probe(api, str(card.get("parent") or name)) if tells_tokens else None
+    if tokens is not None:
+        checked.append(_compared(tokens, api, asked, tokenizer))
     elif tokenizer.is_known:
         unshown.append("its tokens, which only vLLM's server tells")
     else:
@@ -96,14 +104,9 @@ def _find_served(api: ServerApi, spec: ServerSpec, asked: AskedModel, tokenizer:
             field=("engine",),
         )
     checked += [f"Not shown, but trusted (engine.trust_model): {what}." for what in unshown]
-    length = card.get("max_model_len")
-    return ServedModel(
-        name,
-        is_vllm and tokenizer.is_known,
-        length if isinstance(length, int) else None,
-        tuple(checked),
-        tuple(unshown),
-    )
+    longest = LONGEST[0] if tokens is not None else _longest_named(api, name)
+    window = length if isinstance(length, int) else None
+    return ServedModel(name, tokens is not None, window, longest, tuple(checked), tuple(unshown))
 
 
 def listed_models(api: ServerApi) -> list[Mapping[str, Any]]:
@@ -182,16 +185,21 @@ def _settings_unshown(card: Mapping[str, Any], config: EngineConfig) -> list[str
     return unshown
 
 
-def _compare_tokens(api: ServerApi, name: str, asked: AskedModel, tokenizer: Tokenizer) -> str:
-    """What the tokens of a probe came to, a sentence. Raises ModelError if they are others."""
+def _tokens_of_probe(api: ServerApi, name: str) -> list[int] | None:
+    """The tokens that a server makes of the probe; None where it does not tell. Raises ModelError where it completes no text."""
     content = {"model": name, "prompt": PROBE, "max_tokens": 1, "temperature": 0.0, "return_token_ids": True}
-    [own] = tokenizer.encode([PROBE], chat=False)
     try:
-        theirs = api.post("/completions", content, seconds=SECONDS)["choices"][0].get("prompt_token_ids")
+        tokens = api.post("/completions", content, seconds=SECONDS)["choices"][0].get("prompt_token_ids")
     except (Broken, Refused, LookupError, TypeError, AttributeError) as exc:
         raise ModelError(
             f"The server at {api.base_url} lists models, but does not complete a text: {exc}.", field=("engine",)
         ) from exc
+    return None if tokens is None else list(tokens)
+
+
+def _compared(theirs: Sequence[int], api: ServerApi, asked: AskedModel, tokenizer: Tokenizer) -> str:
+    """What the tokens of the probe came to, a sentence. Raises ModelError if they are others."""
+    [own] = tokenizer.encode([PROBE], chat=False)
     if theirs != own:
         raise ModelError(
             f"The server at {api.base_url} makes other tokens of a text than {asked.id} has: it serves another model, or another version "
@@ -199,3 +207,21 @@ def _compare_tokens(api: ServerApi, name: str, asked: AskedModel, tokenizer: Tok
             field=("engine",),
         )
     return f"It makes the same {len(own)} tokens of a probe as {asked.id}."
+
+
+def _longest_named(api: ServerApi, name: str) -> str:
+    """What a server of chats calls the limit of an answer's tokens, found by a probe. Raises ModelError where it answers none."""
+    turns, refusal = [{"role": "user", "content": "Say yes."}], ""
+    for longest in LONGEST:
+        try:
+            api.post("/chat/completions", {"model": name, "messages": turns, longest: 1}, seconds=SECONDS)
+        except Refused as exc:
+            refusal = refusal or exc.said
+            if LONGEST[-1] not in exc.said:
+                break
+        except Broken as exc:
+            refusal = exc.said
+            break
+        else:
+            return longest
+    raise ModelError(f"The server at {api.base_url} lists models, but takes no chat: {refusal}.", field=("engine",))

@@ -119,11 +119,11 @@ class ServerEngine:
             return TokenDialect(task, served.name, follows_xgrammar=follows_xgrammar(self._config.options))
         if prompt is None or prompt.format != "chat":
             raise needs_vllm("Prompts with format: completion are")
-        return ChatDialect(task, served.name, self._tokenizer, prompt.chat_template_kwargs)
+        return ChatDialect(task, served.name, served.longest, self._tokenizer, prompt.chat_template_kwargs)
 
-    def _hear(self) -> None:
-        """The server did some of its work."""
-        self._flow.answered()
+    def _hear(self, *, soon: bool = True) -> None:
+        """The server did some of its work. soon: whether it could do more at a time, since nothing had to wait long for it."""
+        self._flow.answered(grows=soon)
         self._heard = self._clock.now()
 
     def _lose(self, fault: ServerFault) -> None:

@@ -108,7 +108,7 @@ class Asking:
         source = models.weights(question.identity, data, info)
         began = time.monotonic()
         own = (
-            engine_for(job, data, question.engine_config(source), info, self._stop.check)
+            engine_for(job, data, question.engine_config(source), info, self._stop.check, at_once=self._spread)
             if self._engine is None
             else contextlib.nullcontext(self._engine)
         )

@@ -22,6 +22,13 @@ def test_it_doubles_with_each_round_until_it_is_too_much() -> None:
     assert made.limit == 100
 
 
+def test_it_does_not_grow_while_answers_wait_their_turn() -> None:
+    """More in flight would only wait longer, until it is taken for lost."""
+    made = flow()
+    made.answered(grows=False)
+    assert made.limit == FIRST
+
+
 def test_it_halves_once_for_each_round_and_grows_by_one() -> None:
     """However many of a round were too much, it halves once; then a round of answers adds one."""
     made = flow()

@@ -328,6 +328,18 @@ class TestAnotherServer:
             "messages": bench.server.asked[0]["messages"],
         }  # fmt: skip
 
+    def test_the_limit_of_an_answer_has_the_server_s_name(self, bench: Bench) -> None:
+        """OpenAI's later models refuse the older one; which it is, is found before the first row."""
+        bench.server.longest = "max_completion_tokens"
+        bench.ask(1, **TRUST)
+        assert (bench.server.asked[0]["max_completion_tokens"], "max_tokens" in bench.server.asked[0]) == (8, False)
+
+    def test_a_server_that_takes_no_chat(self, bench: Bench) -> None:
+        """It is told with the server's words, before the first row."""
+        bench.server.longest = "max_something"
+        with pytest.raises(ModelError, match=r"takes no chat: Unsupported parameter: use 'max_something' instead\."):
+            bench.ask(1, **TRUST)
+
     def test_json_is_asked_for_by_its_schema(self, bench: Bench) -> None:
         """As response_format, which all of them know."""
         bench.ask(1, Task({}, ("json", {"type": "object"})), **TRUST)
@@ -363,6 +375,20 @@ class TestAnotherServer:
         with bench.engine(**TRUST) as made:
             checked = made.wait_ready().checked
         assert sum(said.startswith("Not shown, but trusted") for said in checked) == 2
+
+
+def test_a_proxy_that_hides_tokens_must_be_trusted(bench: Bench) -> None:
+    """What passes for vLLM and tells no tokens is asked as any other server is."""
+
+    def hide(reply: dict[str, Any]) -> dict[str, Any]:
+        reply["choices"][0].pop("prompt_token_ids", None)
+        return reply
+
+    bench.server.answer = hide
+    with pytest.raises(ModelError, match="open is its tokens"):
+        bench.ask(1)
+    bench.ask(1, trust_model=True)
+    assert "messages" in bench.server.asked[0]
 
 
 class TestTheModel:
