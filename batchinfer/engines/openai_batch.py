@@ -43,10 +43,17 @@ Value = TypeVar("Value")
 
 @dataclass(slots=True)
 class _Underway:
-    """A part that the server has. unseen: its keys that no prompt of this call had so far. content: the batch as it was last."""
+    """A part that the server has.
+
+    part: as it is noted.
+    unseen: its keys that no prompt of this call had so far.
+    settled: its keys whose answers were taken, or that another part has by now.
+    content: the batch as it was last.
+    """
 
     part: BatchPart
     unseen: set[str]
+    settled: set[str] = field(default_factory=set)
     content: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -77,7 +84,7 @@ class OpenAIBatchEngine(ServerEngine):
         self._underway: list[_Underway] = []
         self._asked: dict[str, Asked] = {}  # prompts that have no answer yet, by key
         self._next: deque[Asked] = deque()  # those of them that no part has
-        self._taken: list[_Underway] = []  # parts of which all that was asked for is answered
+        self._taken: list[_Underway] = []  # parts that are done
         self._ended: Stopped | None = None  # why no further part is handed over
 
     def generate(self, task: Task, prompts: Iterable[Prompt]) -> Iterator[Generation | Failure]:
@@ -127,7 +134,8 @@ class OpenAIBatchEngine(ServerEngine):
         self._meanwhile()
         keys, content = self._file(dialect)
         upload = partial(self._api.upload, "/files", "part.jsonl", content, {"purpose": "batch"})
-        part = self._shelf.begin(self._api.base_url, str(self._patiently(upload)["id"]), keys)
+        file = self._patiently(lambda: str(upload()["id"]))
+        part = self._shelf.begin(self._api.base_url, file, keys)
         self._underway.append(_Underway(self._made(part, dialect), set()))
         return True
 
@@ -150,8 +158,10 @@ class OpenAIBatchEngine(ServerEngine):
     def _made(self, part: BatchPart, dialect: Dialect) -> BatchPart:
         """The part with its batch, which is made unless the server has it already: it answered, and nobody heard."""
         content = {"input_file_id": part.file, "endpoint": f"/v1{dialect.path}", "completion_window": "24h"}
-        batch = self._patiently(lambda: self._listed_batch(part.file) or self._api.post("/batches", content))
-        part = self._shelf.name_batch(part, str(batch["id"]))
+        batch = self._patiently(
+            lambda: str((self._listed_batch(part.file) or self._api.post("/batches", content))["id"])
+        )
+        part = self._shelf.name_batch(part, batch)
         self._info(f"Handed {counted(len(part.keys), 'row')} over as batch {part.batch}.")
         return part
 
@@ -208,22 +218,25 @@ class OpenAIBatchEngine(ServerEngine):
     def _take(self, each: _Underway, dialect: Dialect) -> Iterator[Generation | Failure]:
         """What a part came to. Prompts without an answer are handed over again."""
         self._underway.remove(each)
+        self._taken.append(each)
         for name in ("output_file_id", "error_file_id"):
             if file := each.content.get(name):
-                yield from self._answers(str(file), dialect)
-        rest = [asked for key in each.part.keys if (asked := self._asked.get(key)) is not None]
-        for asked in rest:
+                for key, result in self._answers(str(file), dialect):
+                    yield result
+                    each.settled.add(key)
+        rest = [(key, asked) for key in each.part.keys if (asked := self._asked.get(key)) is not None]
+        for key, asked in rest:
             failure = asked.strike(Broken("gave no answer")) if each.status == "completed" else None
             if failure is not None:
-                del self._asked[asked.prompt.prompt_key.hex()]
+                del self._asked[key]
                 yield failure
             else:
                 self._next.append(asked)
-        self._taken.append(each)
+            each.settled.add(key)
         if each.status == "cancelled":
             self._ended = Stopped(f"The batch {each.part.batch} was cancelled at {self._api.base_url}.")
 
-    def _answers(self, name: str, dialect: Dialect) -> Iterator[Generation | Failure]:
+    def _answers(self, name: str, dialect: Dialect) -> Iterator[tuple[str, Generation | Failure]]:
         """The answers in one of the server's files that were asked for. What is broken is as if it were not there."""
         with tempfile.TemporaryFile() as file:
             self._patiently(lambda: _fetch(self._api, name, file))
@@ -232,7 +245,7 @@ class OpenAIBatchEngine(ServerEngine):
                 key, result = self._answer(line, dialect)
                 if result is not None:
                     del self._asked[key]
-                    yield result
+                    yield key, result
 
     def _answer(self, line: bytes, dialect: Dialect) -> tuple[str, Generation | Failure | None]:
         """The key and the answer that a line has; None where there is none, or nobody asked."""
@@ -269,6 +282,8 @@ class OpenAIBatchEngine(ServerEngine):
                     found = call()
                 except (Away, Broken) as exc:
                     self._lose(exc)
+                except (LookupError, TypeError, AttributeError):
+                    self._lose(Broken("sent a reply that lacks what it must have"))
                 except NoEntry as exc:
                     raise Stopped(
                         f"The server at {self._api.base_url} {exc.said}. Run the job again with one that it takes."
@@ -290,9 +305,11 @@ class OpenAIBatchEngine(ServerEngine):
     def __exit__(
         self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if kind is None:  # all that was taken is committed: asked again, it is to be answered anew
+        if kind is None or issubclass(
+            kind, Stopped
+        ):  # what was taken is committed: asked again, it is to be answered anew
             for each in self._taken:
-                self._shelf.keep_rest(each.part, each.unseen)
+                self._shelf.keep_rest(each.part, [key for key in each.part.keys if key not in each.settled])
         super().__exit__(kind, exc, trace)
 
 

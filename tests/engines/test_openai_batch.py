@@ -138,6 +138,29 @@ def test_a_crash_between_two_commits_pays_for_nothing_twice(bench: Bench) -> Non
     assert len(bench.server.batches) == 1
 
 
+def test_what_was_taken_before_a_stop_is_asked_anew(bench: Bench) -> None:
+    """It was committed on the way out: only what was not had yet is waited for by the next run."""
+    bench.server.ends = lambda number: {"status": "completed"} if number == 0 else {"status": "in_progress", "left": 3}
+
+    def stop() -> None:
+        if bench.time.now > 150:
+            raise Stopped("asked to")
+
+    bench.meanwhile = stop  # type: ignore[method-assign]
+    with pytest.raises(Stopped, match="asked to"):
+        bench.ask(prompts(20))
+    [note] = bench.notes.iterdir()
+    assert set(json.loads(note.read_text())["keys"]) == {number.to_bytes(16).hex() for number in range(10, 20)}
+
+
+def test_replies_that_lack_what_they_must_have(bench: Bench) -> None:
+    """They are waited out as any other fault of the server."""
+    real, lacking = bench.server.make, [True, True]
+    bench.server.make = lambda content: {} if lacking and lacking.pop() else real(content)  # type: ignore[method-assign]
+    assert len(bench.ask(prompts(3))) == 3
+    assert any("lacks what it must have" in said for said in bench.said)
+
+
 def test_what_ended_well_is_asked_anew(bench: Bench) -> None:
     """Who asks the same again after a run that ended well wants another answer."""
     bench.ask(prompts(3))
