@@ -65,6 +65,8 @@ lint: setup ## ruff, mypy and the arrows between modules
 bench: setup ## run the benchmarks (an hour, all cores; some need wrk or npm)
 	$(BIN)/python -m benchmarks.throughput
 	$(BIN)/python -m benchmarks.scores
+	$(BIN)/python -m benchmarks.prefixes
+	$(BIN)/python -m benchmarks.estimates
 	$(BIN)/python -m benchmarks.engines
 	$(BIN)/python -m benchmarks.audit
 	$(BIN)/python -m benchmarks.long_texts

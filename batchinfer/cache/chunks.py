@@ -78,8 +78,8 @@ class ChunkNote:
         note_used(db, run_id, self.used)
 
 
-def read_chunks(store: Store, setting: EngineSetting, runs: int) -> list[ChunkTime]:
-    """Those of the newest runs in which this model was asked on this machine, at most so many runs, newest first.
+def read_chunks(store: Store, setting: EngineSetting, runs: int) -> list[list[ChunkTime]]:
+    """Those of each of the newest runs in which this model was asked on this machine, at most so many runs, newest first.
 
     Small ones of a run are put together until they have STRETCH rows. Runs with these very options go before others: none
     of the others are read where there is one.
@@ -101,7 +101,7 @@ def read_chunks(store: Store, setting: EngineSetting, runs: int) -> list[ChunkTi
             },
         ).fetchall()
     by_run = itertools.groupby(rows, key=lambda row: row[0])
-    return [stretch for _, chunks in by_run for stretch in _stretches(ChunkTime(*row[1:]) for row in chunks)]
+    return [_stretches(ChunkTime(*row[1:]) for row in chunks) for _, chunks in by_run]
 
 
 def _stretches(chunks: Iterable[ChunkTime]) -> list[ChunkTime]:

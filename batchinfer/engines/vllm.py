@@ -21,6 +21,8 @@ from batchinfer.errors import MissingExtra, ModelError
 
 # Tokens that prefix caching shares as a whole: vLLM's own on GPUs; its 128 on CPU would miss every shorter prefix.
 GPU_BLOCK_SIZE, CPU_BLOCK_SIZE = 16, 32
+# Prompts that are worked on at a time: vLLM's own on most GPUs.
+GPU_SEQUENCES, CPU_SEQUENCES = 256, 128
 MAX_CPU_KV_BYTES = 2 << 30
 
 
@@ -81,7 +83,7 @@ class VllmDriver:
                 "enforce_eager": True,
                 "block_size": CPU_BLOCK_SIZE,
                 "kv_cache_memory_bytes": cpu_kv_bytes(),
-                "max_num_seqs": 128,
+                "max_num_seqs": CPU_SEQUENCES,
             }
         return arguments | config.options
 

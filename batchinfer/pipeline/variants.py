@@ -8,13 +8,13 @@ from typing import Any
 import yaml
 
 from batchinfer.engines import vllm_options, vllm_source
-from batchinfer.engines.vllm import CPU_BLOCK_SIZE, GPU_BLOCK_SIZE, cpu_kv_bytes
+from batchinfer.engines.vllm import CPU_BLOCK_SIZE, CPU_SEQUENCES, GPU_BLOCK_SIZE, GPU_SEQUENCES, cpu_kv_bytes
 from batchinfer.errors import UsageError, did_you_mean
 from batchinfer.planning.fingerprint import is_option_in_key
 
 # What vLLM takes where a job says nothing; on CPUs as engines/vllm.py sets it.
-CPU_USUAL = {"max_num_seqs": 128, "max_num_batched_tokens": 4096, "block_size": CPU_BLOCK_SIZE}
-GPU_USUAL = {"max_num_seqs": 256, "max_num_batched_tokens": 8192, "block_size": GPU_BLOCK_SIZE}
+CPU_USUAL = {"max_num_seqs": CPU_SEQUENCES, "max_num_batched_tokens": 4096, "block_size": CPU_BLOCK_SIZE}
+GPU_USUAL = {"max_num_seqs": GPU_SEQUENCES, "max_num_batched_tokens": 8192, "block_size": GPU_BLOCK_SIZE}
 SPECULATION = {"method": "ngram", "num_speculative_tokens": 4, "prompt_lookup_min": 2, "prompt_lookup_max": 4}
 FULLER = 0.95  # of a GPU's memory; vLLM takes 0.9
 Variants = list[dict[str, Any]]

@@ -18,7 +18,7 @@ from batchinfer.planning.prepare import Prepared
 from batchinfer.planning.price import CascadePlan, price_cascade
 from batchinfer.planning.prompts import PromptMaker
 from batchinfer.planning.rates import RUNS, load_seconds, run_reports, seconds_of
-from batchinfer.planning.speed import Speed, TimeEstimate, Work, engine_setting
+from batchinfer.planning.speed import Speed, TimeEstimate, Work, engine_room, engine_setting
 from batchinfer.planning.tokens import BATCH, TokenCount, count_tokens, filled_prompts
 from batchinfer.prompting.template import TemplateFault
 
@@ -170,17 +170,18 @@ def foresee(prepared: Prepared, found: TokenCount, count: int | None = None) -> 
     assert question is not None
     setting, reports = engine_setting(question), run_reports(prepared.store)
     asked = every if count is None else min(count, every)
-    chunks = read_chunks(prepared.store, setting, RUNS)
-    speed = Speed.of(chunks, load_seconds(reports, setting.model))
+    runs = read_chunks(prepared.store, setting, RUNS)
+    speed = Speed.of(runs, load_seconds(reports, setting.model), engine_room(question))
     if speed is None:  # chunks of older programs told nothing
         seconds = seconds_of(reports, setting.model, asked, alone=True)
         return None if seconds is None else TimeEstimate(seconds, None, None, 0)
     lengths = prepared.plan.answer_lengths(question.fingerprint)
     if lengths is None:  # of another prompt: as long as its answers were
+        chunks = [chunk for run in runs for chunk in run]
         mean = sum(chunk.output_tokens for chunk in chunks) / sum(chunk.rows for chunk in chunks)
         lengths = AnswerLengths(every * mean, 0.0)
     computed, share = found.tokens_of(every) * (1 - (found.saving or 0.0)), asked / every
-    return speed.estimate(Work(computed * share, lengths.tokens * share, lengths.off * share))
+    return speed.estimate(Work(asked, computed * share, lengths.tokens * share, lengths.off * share))
 
 
 def _first_prompt(prepared: Prepared) -> str | None:

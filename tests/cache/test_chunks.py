@@ -28,13 +28,13 @@ def note(store: Store, run_id: int, rows: int, setting: EngineSetting = HERE) ->
 
 def found(store: Store, setting: EngineSetting = HERE, runs: int = 5) -> list[int]:
     """The rows of each chunk, which tell them apart here."""
-    return [chunk.rows for chunk in read_chunks(store, setting, runs)]
+    return [chunk.rows for run in read_chunks(store, setting, runs) for chunk in run]
 
 
 def test_a_chunk_comes_back_as_it_was(cache: Store) -> None:
     """With what the model computed of its prompts."""
     note(cache, 1, 256)
-    [chunk] = read_chunks(cache, HERE, 5)
+    [[chunk]] = read_chunks(cache, HERE, 5)
     assert chunk == ChunkTime(256, 100, 40, 7, 1.5)
     assert chunk.computed_tokens == 60
 
@@ -71,4 +71,4 @@ def test_small_chunks_of_a_run_are_put_together(cache: Store) -> None:
     for run_id, rows in [(1, 100), (1, 100), (1, 100), (1, 256), (1, 5), (2, 7)]:
         note(cache, run_id, rows)
     assert found(cache) == [7, 300, 261]
-    assert read_chunks(cache, HERE, 5)[1] == ChunkTime(300, 300, 120, 21, 4.5)
+    assert read_chunks(cache, HERE, 5)[1][0] == ChunkTime(300, 300, 120, 21, 4.5)

@@ -25,6 +25,7 @@ from tests.tiny import Cli, make_job
 
 KINDS = {"short": 3, "long": 60}  # tokens of an answer
 PROMPT, OUTPUT = 0.001, 0.05  # seconds for a token
+ROOM = {"max_num_seqs": 1}  # prompts that the engine below works on at a time
 TEMPLATE = {"template": "{{ kind }}: {{ text }}", "format": "completion"}
 
 
@@ -70,6 +71,7 @@ def shop(folder: Path, tiny: Path, **counts: int) -> tuple[Job, JobData]:
         folder / "shop",
         columns,
         tiny,
+        script=ROOM,
         prompt=TEMPLATE,
         gate=LENIENT,
         input={"path": "queries.parquet", "key": ["kind", "text"]},
@@ -112,7 +114,7 @@ def test_another_prompt_has_answers_as_long_as_the_ones_before(tmp_path: Path, t
     run(job, data, Options(), Quiet(), engine)
     changed, _ = make_job(
         tmp_path / "shop", {"kind": ["short"] * 50, "text": [f"new {number:04d}" * (1 + number % 5) for number in range(50)]}, tiny,
-        prompt=TEMPLATE | {"template": "{{ kind }}: {{ text }}!"}, gate=LENIENT,
+        script=ROOM, prompt=TEMPLATE | {"template": "{{ kind }}: {{ text }}!"}, gate=LENIENT,
         input={"path": "queries.parquet", "key": ["kind", "text"]},
     )  # fmt: skip
     foretold = plan(changed, data, Options())

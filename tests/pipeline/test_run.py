@@ -22,6 +22,7 @@ from batchinfer.core.home import JobData
 from batchinfer.engines.pool import EnginePool
 from batchinfer.errors import ModelError
 from batchinfer.job import reader
+from batchinfer.pipeline.plan import plan
 from batchinfer.pipeline.run import run
 from batchinfer.pipeline.trial import try_rows
 from batchinfer.pipeline.wanted import Wanted
@@ -91,6 +92,27 @@ def test_the_second_run_loads_no_engine(workshop: Workshop, engine: EnginePool, 
     assert (report.cached, report.generated, report.version) == (20, 0, None)
     assert report.unchanged
     assert not engine_log.exists()
+
+
+def test_the_share_that_prefix_caching_saves_is_foretold(
+    workshop: Workshop, engine: EnginePool, console: RecordingConsole
+) -> None:
+    """Of rows that begin alike but do not follow each other in the list; and once asked, their tokens tell how long others take."""
+    guides = [" ".join(f"{name} {number}," for number in range(60)) for name in ("rivers", "stars", "boats")]
+    rows = {"text": [f"Number {i}." for i in range(30)], "guide": [guides[i % 3] for i in range(30)]}
+    prompt = {"template": "{{ guide }}\n{{ text }}"}
+    job, data = workshop.job(rows, prompt=prompt, output=CHOICE)
+    foretold = plan(job, data, Options())
+    report = run(job, data, Options(), console, engine)
+    assert foretold.prefix_saving is not None
+    assert report.prefix_saving is not None
+    assert foretold.prefix_saving == pytest.approx(report.prefix_saving, abs=0.03)
+    assert report.prefix_saving > 0.7
+    job, data = workshop.job({"text": ["Another."], "guide": guides[:1]}, prompt=prompt, output=CHOICE)
+    again = plan(job, data, Options()).estimate
+    assert again is not None
+    assert again.chunks == 1
+    assert again.low is not None
 
 
 def test_strange_characters_come_back_byte_for_byte(

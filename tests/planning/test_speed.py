@@ -11,6 +11,7 @@ from batchinfer.cache.chunks import ChunkTime
 from batchinfer.planning.rates import load_seconds
 from batchinfer.planning.speed import USUAL, Speed, Work
 
+ROOM = 10  # rows of each chunk here
 PROMPT, OUTPUT = 0.002, 0.03  # seconds for a token
 
 
@@ -20,7 +21,7 @@ def chunk(prompt: int, output: int, *, noise: float = 1.0, cached: int = 0) -> C
 
 
 def speed_of(chunks: list[ChunkTime], load: float = 0.0) -> Speed:
-    found = Speed.of(chunks, load)
+    found = Speed.of([chunks], load, ROOM)
     assert found is not None
     return found
 
@@ -28,37 +29,36 @@ def speed_of(chunks: list[ChunkTime], load: float = 0.0) -> Speed:
 def test_both_kinds_of_tokens_are_told_apart() -> None:
     """From chunks with long prompts and chunks with long answers; what prefix caching saved costs nothing."""
     found = speed_of([chunk(1000, 10, cached=500), chunk(1000, 200), chunk(50, 200), chunk(400, 90)])
-    assert (found.per_prompt_token, found.per_output_token) == pytest.approx((PROMPT, OUTPUT))
+    assert (found.full.prompt, found.full.output) == pytest.approx((PROMPT, OUTPUT))
     assert found.off < USUAL
 
 
 @pytest.mark.parametrize("chunks", [
-    [ChunkTime(1, 100, 0, 10, 1.0), ChunkTime(1, 100, 0, 90, 0.9)],  # more output, less time
-    [ChunkTime(1, 10, 0, 100, 1.0), ChunkTime(1, 90, 0, 100, 0.9)],
-    [ChunkTime(1, 100, 0, 10, 1.0), ChunkTime(1, 200, 0, 20, 2.0), ChunkTime(1, 50, 0, 5, 0.5)],  # always the same mix
-    [ChunkTime(1, 100, 100, 10, 1.0)],
+    [ChunkTime(10, 100, 0, 10, 1.0), ChunkTime(10, 100, 0, 90, 0.9)],  # more output, less time
+    [ChunkTime(10, 10, 0, 100, 1.0), ChunkTime(10, 90, 0, 100, 0.9)],
+    [ChunkTime(10, 100, 0, 10, 1.0), ChunkTime(10, 200, 0, 20, 2.0), ChunkTime(10, 50, 0, 5, 0.5)],  # always the same mix
+    [ChunkTime(10, 100, 100, 10, 1.0)],
 ])  # fmt: skip
 def test_no_token_takes_less_than_no_time(chunks: list[ChunkTime]) -> None:
     """Whatever the chunks say; and all of them together are foretold as they were."""
     found = speed_of(chunks)
-    assert found.per_prompt_token >= 0
-    assert found.per_output_token >= 0
-    whole = Work(sum(each.computed_tokens for each in chunks), sum(each.output_tokens for each in chunks))
+    assert min(found.full.prompt, found.full.output) >= 0
+    whole = Work(ROOM, sum(each.computed_tokens for each in chunks), sum(each.output_tokens for each in chunks))
     assert found.estimate(whole).seconds == round(sum(each.seconds for each in chunks), 1)
 
 
 def test_chunks_that_say_nothing_are_left_out() -> None:
     """Such as one in which all rows failed before they were asked."""
-    assert Speed.of([], 5.0) is None
-    assert Speed.of([ChunkTime(7, 0, 0, 0, 3.0)], 5.0) is None
+    assert Speed.of([], 5.0, ROOM) is None
+    assert Speed.of([[ChunkTime(7, 0, 0, 0, 3.0)]], 5.0, ROOM) is None
     assert speed_of([ChunkTime(7, 0, 0, 0, 3.0), chunk(100, 10)]).chunks == 1
 
 
 def test_loading_is_added_once() -> None:
     """It takes as long however much is asked."""
     found = speed_of([chunk(1000, 10), chunk(50, 200)], load=20.0)
-    assert found.estimate(Work(0, 0)).seconds == 20.0
-    assert found.estimate(Work(1000, 100)).seconds == round(20 + 1000 * PROMPT + 100 * OUTPUT, 1)
+    assert found.estimate(Work(ROOM, 0, 0)).seconds == 20.0
+    assert found.estimate(Work(ROOM, 1000, 100)).seconds == round(20 + 1000 * PROMPT + 100 * OUTPUT, 1)
 
 
 def test_the_interval_holds_what_a_chunk_may_be_off() -> None:
@@ -68,7 +68,7 @@ def test_the_interval_holds_what_a_chunk_may_be_off() -> None:
         noises = [math.exp(drawn.gauss(0, 0.2)) for _ in range(13)]
         mixes = [(drawn.randint(100, 1000), drawn.randint(20, 200)) for _ in noises]
         *seen, last = [chunk(*mix, noise=noise) for mix, noise in zip(mixes, noises, strict=True)]
-        found = speed_of(seen, load=5.0).estimate(Work(last.computed_tokens, last.output_tokens))
+        found = speed_of(seen, load=5.0).estimate(Work(ROOM, last.computed_tokens, last.output_tokens))
         assert found.low is not None
         assert found.high is not None
         assert 5.0 <= found.low <= found.seconds <= found.high
@@ -79,13 +79,27 @@ def test_the_interval_holds_what_a_chunk_may_be_off() -> None:
 def test_few_chunks_give_a_wide_interval() -> None:
     """One, which fits in any case, does not tell how far another may be off: that is taken to be as usual, and learned."""
     few, many = (
-        speed_of([chunk(1000, 100 + number) for number in range(count)]).estimate(Work(100_000, 10_000))
+        speed_of([chunk(1000, 100 + number) for number in range(count)]).estimate(Work(ROOM, 100_000, 10_000))
         for count in (1, 40)
     )
     assert few.low is not None
     assert many.low is not None
     assert few.seconds == pytest.approx(many.seconds, rel=0.01)
     assert 0 < few.low < many.low < many.seconds
+
+
+def test_an_engine_with_few_prompts_is_slower_for_each() -> None:
+    """Written side by side, four times as many answers take hardly longer: up to the engine's room. The interval has both ends."""
+    probed = Speed.of([[ChunkTime(8, 0, 0, 80, 4.0)]], 0.0, 32)
+    assert probed is not None
+    full = probed.estimate(Work(320, 0, 3200))
+    assert full.seconds == 40.0  # ten times 32 prompts, each of which take what eight took
+    assert full.low is not None
+    assert full.high is not None
+    assert full.low < 40.0
+    assert full.high > 160.0  # as if each took as long as one of eight
+    assert probed.estimate(Work(8, 0, 80)).seconds == 4.0
+    assert probed.estimate(Work(4, 0, 40)).seconds == 4.0
 
 
 def test_a_run_takes_more_than_its_generation() -> None:
