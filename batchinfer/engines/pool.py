@@ -1,26 +1,20 @@
-"""The engine as the run sees it: one or more child processes, fed from one queue, watched and rebuilt."""
+"""The engine as the run sees it: one or more engine processes, fed from one queue, watched and rebuilt."""
 
 from __future__ import annotations
 
-import contextlib
-import multiprocessing
-import os
-import signal
-import subprocess
-import sys
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
-from multiprocessing.connection import Connection, wait
+from multiprocessing.connection import wait
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
 from batchinfer.core.cost import Devices
 from batchinfer.core.records import Failure, Generation, Info, Prompt
-from batchinfer.engines import child
 from batchinfer.engines.devices import Placement, devices_of
+from batchinfer.engines.member import Member
+from batchinfer.engines.process import EngineEnded, Launch, launch_here
 from batchinfer.engines.protocol import EngineConfig, EngineInfo, Task
 from batchinfer.engines.sharing import PromptQueue
 from batchinfer.engines.vllm import block_size
@@ -29,69 +23,6 @@ from batchinfer.errors import ModelError, Stopped
 VLLM_DRIVER = "batchinfer.engines.vllm:VllmDriver"
 BATCH = 32  # prompts per message: few enough that a process starts on the first while the rest is being made
 MAX_DEATHS = 5  # in a row, without one answer in between
-STOP_SECONDS = 5.0
-LOAD_SECONDS = 7200.0  # a first load may have to download a large model, and says nothing meanwhile
-
-
-@dataclass(slots=True)
-class _Member:
-    """One child process and what it is working on.
-
-    process: the child.
-    pipe: our end of its pipe.
-    placement: the devices it runs on.
-    loaded: what it says of itself; None while it loads.
-    prompts: sent to it and not answered yet, by key.
-    alone: whether it works on one suspect of a crash and on nothing else.
-    heard: when it last sent something or was given work, by the monotonic clock.
-    """
-
-    process: subprocess.Popen[bytes]
-    pipe: Connection
-    placement: Placement
-    loaded: EngineInfo | None = None
-    prompts: dict[bytes, Prompt] = field(default_factory=dict)
-    alone: bool = False
-    heard: float = field(default_factory=time.monotonic)
-
-    def send(self, kind: str, content: Any = None) -> None:
-        with contextlib.suppress(OSError):  # it died: reading from it will say so
-            self.pipe.send((kind, content))
-
-    def give(self, prompts: list[Prompt], *, alone: bool = False) -> None:
-        self.prompts |= {prompt.prompt_key: prompt for prompt in prompts}
-        self.alone = alone
-        self.heard = time.monotonic()
-        self.send("prompts", prompts)
-
-    def room(self) -> int:
-        """The number of prompts that it can take now."""
-        if self.loaded is None or (self.alone and self.prompts):
-            return 0
-        return self.loaded.max_in_flight - len(self.prompts)
-
-    def is_hungry(self) -> bool:
-        """Whether half of those that wait within it are gone, so that it is soon without work."""
-        return self.loaded is not None and 4 * self.room() >= self.loaded.max_in_flight
-
-    def overdue(self, stall_seconds: float) -> bool:
-        """Whether it has been silent for longer than its work explains."""
-        if self.loaded is not None and not self.prompts:
-            return False
-        return time.monotonic() - self.heard > (stall_seconds if self.loaded is not None else LOAD_SECONDS)
-
-    def kill(self) -> None:
-        """Ends it and the processes that vLLM started below it."""
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(self.process.pid, signal.SIGKILL)
-        self.process.wait()
-        self.pipe.close()
-
-    def wait(self) -> int | None:
-        """Its exit code, once it has ended by itself; None if it has not soon."""
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            return self.process.wait(STOP_SECONDS)
-        return None
 
 
 class EnginePool:
@@ -101,6 +32,7 @@ class EnginePool:
     placements: the devices of each.
     log: file for all that the processes print.
     driver: module:class of what runs in each process.
+    launch: starts a process; on this machine unless said otherwise.
     stall_seconds: a process that is silent for longer while it has work counts as hung.
     info: called with a sentence when a process had to be replaced.
     """
@@ -112,6 +44,7 @@ class EnginePool:
         log: Path,
         *,
         driver: str = VLLM_DRIVER,
+        launch: Launch = launch_here,
         stall_seconds: float = 600.0,
         info: Info = lambda _: None,
         meanwhile: Callable[[], object] = lambda: None,
@@ -119,8 +52,8 @@ class EnginePool:
         """meanwhile: called again and again while it loads; what it raises ends that."""
         self._meanwhile = meanwhile
         self._config, self._placements, self._log = config, placements, log
-        self._driver, self._stall_seconds, self._info = driver, stall_seconds, info
-        self._members: list[_Member] = []
+        self._driver, self._launch, self._stall_seconds, self._info = driver, launch, stall_seconds, info
+        self._members: list[Member] = []
         self._task: Task | None = None
         self._suspects: deque[Prompt] = deque()  # were under way when a process died
         self._deaths = 0
@@ -146,7 +79,7 @@ class EnginePool:
             self._suspects.clear()
         self._task = task
         for member in self._members:
-            member.send("task", task)
+            member.process.send("task", task)
         on_cpu = self._placements[0].is_cpu
         queue = PromptQueue(prompts, len(self._members), block_size(self._config.options, on_cpu=on_cpu))
         while True:
@@ -174,18 +107,18 @@ class EnginePool:
 
     def _listen(self) -> Iterator[Generation | Failure]:
         """Waits up to a second for the processes; yields what they finished, replaces those that died."""
-        ready = wait([member.pipe for member in self._members], timeout=1.0)
+        ready = wait([member.process.pipe for member in self._members], timeout=1.0)
         for member in list(self._members):
-            if member.pipe in ready:
+            if member.process.pipe in ready:
                 yield from self._read(member)
             elif member.overdue(self._stall_seconds):
                 yield from self._replace(member, f"did not respond for {time.monotonic() - member.heard:.0f} s")
 
-    def _read(self, member: _Member) -> Iterator[Generation | Failure]:
+    def _read(self, member: Member) -> Iterator[Generation | Failure]:
         try:
-            kind, content = member.pipe.recv()
-        except (EOFError, OSError):
-            yield from self._replace(member, f"died (exit code {member.wait()})")
+            kind, content = member.process.receive()
+        except EngineEnded as ended:
+            yield from self._replace(member, str(ended))
             return
         member.heard = time.monotonic()
         if kind == "failed":
@@ -193,16 +126,16 @@ class EnginePool:
         if kind == "ready":
             member.loaded = content
             if self._task is not None:
-                member.send("task", self._task)
+                member.process.send("task", self._task)
             return
         for result in content:
             member.prompts.pop(result.prompt_key, None)
             self._deaths = 0
         yield from content
 
-    def _replace(self, member: _Member, what: str) -> Iterator[Failure]:
+    def _replace(self, member: Member, what: str) -> Iterator[Failure]:
         """Starts a new process in place of one that died; a prompt that it worked on alone is to blame."""
-        member.kill()
+        member.process.kill()
         self._deaths += 1
         if member.loaded is None or self._deaths > MAX_DEATHS:
             when = "while it loaded the model" if member.loaded is None else f"{self._deaths} times in a row"
@@ -217,31 +150,14 @@ class EnginePool:
         else:
             self._suspects.extend(member.prompts.values())
 
-    def _spawn(self, placement: Placement) -> _Member:
-        # A plain process and not one of multiprocessing's: it shares no clean-up with ours that a kill would upset.
-        # In a session of its own the terminal's Ctrl-C does not reach it.
-        ours, theirs = multiprocessing.Pipe()
-        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # nor before it has that session
-        process = subprocess.Popen(
-            [sys.executable, "-P", "-m", child.__name__, str(theirs.fileno())],
-            pass_fds=[theirs.fileno()],
-            stdin=subprocess.DEVNULL,
-            start_new_session=True,
-            env=os.environ | {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},
-        )
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
-        theirs.close()
-        member = _Member(process, ours, placement)
-        member.send("load", (self._driver, self._config, placement, self._log))
-        return member
+    def _spawn(self, placement: Placement) -> Member:
+        return Member(self._launch(self._driver, self._config, placement, self._log), placement)
 
     def close(self) -> None:
         for member in self._members:
-            member.send("stop")
+            member.process.send("stop")
         for member in self._members:
-            if not member.prompts and member.loaded is not None:
-                member.wait()
-            member.kill()
+            member.stop()
         self._members = []
 
     def __enter__(self) -> Self:

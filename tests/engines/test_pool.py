@@ -13,6 +13,7 @@ import pytest
 from batchinfer.core.records import Failure, Generation, Prompt
 from batchinfer.engines.devices import Gpu, Placement
 from batchinfer.engines.pool import EnginePool
+from batchinfer.engines.process import LocalProcess
 from batchinfer.engines.protocol import EngineConfig, Task
 from batchinfer.errors import ModelError, Stopped
 from tests.scripted import DRIVER, read_diary
@@ -285,7 +286,8 @@ def test_closing_an_engine_that_still_loads(log: Path) -> None:
     """An engine can be closed right after it was started."""
     with scripted(log, answer="echo") as pool:
         [member] = pool._members
-        pid = member.process.pid or 0
+        assert isinstance(member.process, LocalProcess)
+        pid = member.process.process.pid
         assert alive(pid)
     assert not alive(pid)
 

@@ -8,14 +8,14 @@ from collections import OrderedDict, deque
 from collections.abc import Iterator, Sequence
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 import pytest
 
 from batchinfer.core.records import Continuation, Failure, Generation, Prompt
-from batchinfer.engines import pool as pool_module
 from batchinfer.engines.devices import Placement
 from batchinfer.engines.pool import EnginePool
+from batchinfer.engines.process import LocalProcess
 from batchinfer.engines.protocol import EngineConfig, EngineInfo, Task
 from batchinfer.engines.sharing import AHEAD, PromptQueue, shared_blocks
 from tests.scripted import read_diary
@@ -120,17 +120,18 @@ class SimulatedPool(EnginePool):
 
     def __init__(self, log: Path, speeds: Sequence[float], dies_after: int | None = None) -> None:
         placements = [Placement(cores=(number,)) for number in range(len(speeds))]
-        super().__init__(EngineConfig("simulated", options={"block_size": BLOCK}), placements, log)
+        config = EngineConfig("simulated", options={"block_size": BLOCK})
+        super().__init__(config, placements, log, launch=self._simulate)
         self._speeds, self._dies_after = speeds, dies_after
         self.simulated: list[Simulated] = []
 
-    def _spawn(self, placement: Placement) -> Any:
+    def _simulate(self, _driver: str, _config: EngineConfig, placement: Placement, _log: Path) -> LocalProcess:
         ours, theirs = multiprocessing.Pipe()
         dies_after = None if self.simulated else self._dies_after
         self.simulated.append(Simulated(theirs, self._speeds[placement.cores[0]], dies_after))
-        member = pool_module._Member(cast("subprocess.Popen[bytes]", NoProcess()), ours, placement)
-        member.send("load")
-        return member
+        process = LocalProcess(cast("subprocess.Popen[bytes]", NoProcess()), ours)
+        process.send("load")
+        return process
 
     def _listen(self) -> Iterator[Generation | Failure]:
         for simulated in self.simulated:

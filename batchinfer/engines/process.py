@@ -1,0 +1,106 @@
+"""Engine processes: what the pool needs of one, wherever it runs, and those that run on this machine."""
+
+from __future__ import annotations
+
+import contextlib
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any, Protocol
+
+from batchinfer.engines import child
+from batchinfer.engines.devices import Placement
+from batchinfer.engines.protocol import EngineConfig
+
+STOP_SECONDS = 5.0
+
+
+class EngineEnded(Exception):
+    """An engine process is gone. Its text says how that came, such as: died (exit code -9)."""
+
+
+class EngineProcess(Protocol):
+    """An engine process, and the way to it. `child.py` has the messages.
+
+    pipe: what it sends can be waited for there.
+    """
+
+    pipe: Connection
+
+    def send(self, kind: str, content: Any = None) -> None:
+        """Hands it a message. Nothing happens if it is gone: receiving says so."""
+
+    def receive(self) -> tuple[str, Any]:
+        """The next message from it. Raises EngineEnded."""
+
+    def wait(self) -> object:
+        """Gives it some seconds to end by itself."""
+
+    def kill(self) -> None:
+        """Ends it, and whatever it started."""
+
+
+class Launch(Protocol):
+    """Starts an engine process at a place: it loads a model at once. driver: module:class of what runs in it."""
+
+    def __call__(self, driver: str, config: EngineConfig, placement: Placement, log: Path) -> EngineProcess: ...
+
+
+class LocalProcess:
+    """An `EngineProcess` that is a child of this one."""
+
+    def __init__(self, process: subprocess.Popen[bytes], pipe: Connection) -> None:
+        self.process, self.pipe = process, pipe
+
+    def send(self, kind: str, content: Any = None) -> None:
+        with contextlib.suppress(OSError):
+            self.pipe.send((kind, content))
+
+    def receive(self) -> tuple[str, Any]:
+        try:
+            kind, content = self.pipe.recv()
+        except (EOFError, OSError) as exc:
+            raise EngineEnded(f"died (exit code {self.wait()})") from exc
+        return kind, content
+
+    def wait(self) -> int | None:
+        """Its exit code, once it has ended by itself; None if it has not soon."""
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            return self.process.wait(STOP_SECONDS)
+        return None
+
+    def kill(self) -> None:
+        """Ends it and the processes that vLLM started below it."""
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait()
+        self.pipe.close()
+
+
+def launch_here(driver: str, config: EngineConfig, placement: Placement, log: Path) -> LocalProcess:
+    """`Launch` on this machine. log: file for all that the process prints."""
+    process = start_beside(child.__name__)
+    process.send("load", (driver, config, placement, log))
+    return process
+
+
+def start_beside(module: str) -> LocalProcess:
+    """A process of this machine that runs a module, given the number of its end of a pipe."""
+    # A plain process and not one of multiprocessing's: it shares no clean-up with ours that a kill would upset.
+    # In a session of its own the terminal's Ctrl-C does not reach it.
+    ours, theirs = multiprocessing.Pipe()
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # nor before it has that session
+    process = subprocess.Popen(
+        [sys.executable, "-P", "-m", module, str(theirs.fileno())],
+        pass_fds=[theirs.fileno()],
+        stdin=subprocess.DEVNULL,
+        start_new_session=True,
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},
+    )
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+    theirs.close()
+    return LocalProcess(process, ours)
