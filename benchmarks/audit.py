@@ -16,9 +16,9 @@ import random
 import statistics
 import tempfile
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from types import TracebackType
+from types import MappingProxyType, TracebackType
 from typing import Self
 
 import pyarrow as pa
@@ -27,7 +27,7 @@ import pyarrow.parquet as pq
 from batchinfer.core.cost import Devices
 from batchinfer.core.home import JobData
 from batchinfer.core.records import Generation, Prompt
-from batchinfer.engines.protocol import EngineInfo, Task
+from batchinfer.engines.protocol import EngineInfo, NodeWork, Task
 from batchinfer.evaluate.audit import audit
 from batchinfer.job import reader
 from batchinfer.pipeline.progress import Progress
@@ -51,6 +51,7 @@ class ScoresAtOnce:
     """An engine that answers each prompt by chance. seconds: that it had the turn."""
 
     devices = Devices("cpu", 1)
+    nodes: Mapping[str, NodeWork] = MappingProxyType({})
 
     def __init__(self) -> None:
         self.seconds, self._chance = 0.0, random.Random(1)

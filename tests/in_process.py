@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from types import TracebackType
+from collections.abc import Mapping
+from types import MappingProxyType, TracebackType
 from typing import Self
 
 from batchinfer.core.cost import Devices
+from batchinfer.engines.protocol import NodeWork
 
 
 class InProcess:
     """Base of engines that answer in the tests' own process."""
 
     devices = Devices("cpu", 1)
+    nodes: Mapping[str, NodeWork] = MappingProxyType({})
 
     def close(self) -> None:
         """Nothing was held."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Mapping
 from types import TracebackType
 from typing import Self
 
@@ -12,11 +13,13 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 
 from batchinfer.cli.common import Terminal, percent
+from batchinfer.engines.protocol import NodeWork
 from batchinfer.pipeline.progress import Progress
 
 LINE_SECONDS = 10.0
 DRAWS_PER_SECOND = 4
 MINUTE = 60
+MOST_NODES = 8  # whose rates are shown
 SETTLED_SECONDS = 5.0  # before that a rate says little
 
 
@@ -88,7 +91,16 @@ def line(progress: Progress, cached: int) -> str:
         parts.append(f"{saved} of prompt tokens saved")
     if rate and progress.remaining and progress.seconds > SETTLED_SECONDS:
         parts.append(f"about {duration(progress.remaining / rate)} to go")
+    if len(progress.nodes) > 1:
+        parts.append(_nodes(progress.nodes))
     return ", ".join(parts)
+
+
+def _nodes(nodes: Mapping[str, NodeWork]) -> str:
+    """The rate of each machine, the first of them where there are many."""
+    shown = ", ".join(f"{name} {work.rate:.1f}" for name, work in sorted(nodes.items())[:MOST_NODES])
+    more = f" and {len(nodes) - MOST_NODES} more" if len(nodes) > MOST_NODES else ""
+    return f"{len(nodes)} nodes ({shown}{more} rows/s)"
 
 
 def saving(share: float | None) -> str | None:

@@ -1,1 +1,1 @@
-"""Prompts in, generations out: vLLM in child processes or at a server, the models that it loads, the devices it may use."""
+"""Prompts in, generations out: vLLM here, on a Ray cluster or at a server, the models that it loads, the devices it may use."""

@@ -50,7 +50,7 @@ class Member:
 
     def overdue(self, stall_seconds: float) -> bool:
         """Whether it has been silent for longer than its work explains."""
-        if self.loaded is not None and not self.prompts:
+        if self.process.node is None or (self.loaded is not None and not self.prompts):
             return False
         return time.monotonic() - self.heard > (stall_seconds if self.loaded is not None else LOAD_SECONDS)
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from multiprocessing.connection import wait
 from pathlib import Path
 from types import TracebackType
@@ -14,8 +14,8 @@ from batchinfer.core.cost import Devices
 from batchinfer.core.records import Failure, Generation, Info, Prompt
 from batchinfer.engines.devices import Placement, devices_of
 from batchinfer.engines.member import Member
-from batchinfer.engines.process import EngineEnded, Launch, launch_here
-from batchinfer.engines.protocol import EngineConfig, EngineInfo, Task
+from batchinfer.engines.process import EngineEnded, EngineLost, Launch, launch_here
+from batchinfer.engines.protocol import EngineConfig, EngineInfo, NodeWork, Task
 from batchinfer.engines.sharing import PromptQueue
 from batchinfer.engines.vllm import block_size
 from batchinfer.errors import ModelError, Stopped
@@ -23,6 +23,7 @@ from batchinfer.errors import ModelError, Stopped
 VLLM_DRIVER = "batchinfer.engines.vllm:VllmDriver"
 BATCH = 32  # prompts per message: few enough that a process starts on the first while the rest is being made
 MAX_DEATHS = 5  # in a row, without one answer in between
+MAX_LOSSES = 4  # machines that a prompt was on when they were lost
 
 
 class EnginePool:
@@ -35,6 +36,8 @@ class EnginePool:
     launch: starts a process; on this machine unless said otherwise.
     stall_seconds: a process that is silent for longer while it has work counts as hung.
     info: called with a sentence when a process had to be replaced.
+    meanwhile: called again and again while no process is loaded; what it raises ends that.
+    least: how many processes must be loaded before work begins; all, unless said otherwise.
     """
 
     def __init__(
@@ -48,45 +51,67 @@ class EnginePool:
         stall_seconds: float = 600.0,
         info: Info = lambda _: None,
         meanwhile: Callable[[], object] = lambda: None,
+        least: int | None = None,
     ) -> None:
-        """meanwhile: called again and again while it loads; what it raises ends that."""
-        self._meanwhile = meanwhile
+        self._meanwhile, self._least = meanwhile, len(placements) if least is None else least
         self._config, self._placements, self._log = config, placements, log
         self._driver, self._launch, self._stall_seconds, self._info = driver, launch, stall_seconds, info
         self._members: list[Member] = []
         self._task: Task | None = None
         self._suspects: deque[Prompt] = deque()  # were under way when a process died
+        self._returned: deque[Prompt] = deque()  # were under way when a machine was lost
+        self._losses = Counter[bytes]()  # how often, by key
         self._deaths = 0
+        self._nodes: dict[str, NodeWork] = {}
 
     @property
     def devices(self) -> Devices:
         return devices_of(self._placements)
 
+    @property
+    def nodes(self) -> Mapping[str, NodeWork]:
+        return self._nodes
+
+    @property
+    def _loaded(self) -> int:
+        """How many processes can answer."""
+        return sum(member.loaded is not None for member in self._members)
+
     def start(self) -> None:
         self._members = [self._spawn(placement) for placement in self._placements]
 
     def wait_ready(self) -> EngineInfo:
-        while any(member.loaded is None for member in self._members):
+        while self._loaded < self._least:
             for _ in self._listen():
                 pass
             self._meanwhile()
         return next(member.loaded for member in self._members if member.loaded is not None)
 
     def generate(self, task: Task, prompts: Iterable[Prompt]) -> Iterator[Generation | Failure]:
-        self._suspects.clear()
+        self._forget()
         while any(member.prompts for member in self._members):  # of a call that was not read to its end
             deque(self._listen(), maxlen=0)
-            self._suspects.clear()
+            self._forget()
         self._task = task
         for member in self._members:
-            member.process.send("task", task)
+            if member.loaded is not None:  # the others get it when they are
+                member.process.send("task", task)
         on_cpu = self._placements[0].is_cpu
         queue = PromptQueue(prompts, len(self._members), block_size(self._config.options, on_cpu=on_cpu))
         while True:
             self._feed(queue)
-            if not (queue.has_more or self._suspects or any(member.prompts for member in self._members)):
+            waits = queue.has_more or self._suspects or self._returned
+            if not (waits or any(member.prompts for member in self._members)):
                 return
+            if not self._loaded:
+                self._meanwhile()
             yield from self._listen()
+
+    def _forget(self) -> None:
+        """Drops what is to be asked again: nobody waits for it."""
+        self._suspects.clear()
+        self._returned.clear()
+        self._losses.clear()
 
     def _feed(self, queue: PromptQueue) -> None:
         """Fills the processes. Suspects of a crash go first, each alone."""
@@ -100,7 +125,10 @@ class EnginePool:
         """Gives prompts to the idlest process that can have any: a short list is to keep all of them busy."""
         for number, member in sorted(enumerate(self._members), key=lambda entry: -entry[1].room()):
             room = min(member.room(), BATCH)
-            if room > 0 and (batch := queue.take(number, room, is_hungry=member.is_hungry())):
+            if room <= 0:
+                continue
+            again = [self._returned.popleft() for _ in range(min(room, len(self._returned)))]
+            if batch := again or queue.take(number, room, is_hungry=member.is_hungry()):
                 member.give(batch)
                 return True
         return False
@@ -118,7 +146,7 @@ class EnginePool:
         try:
             kind, content = member.process.receive()
         except EngineEnded as ended:
-            yield from self._replace(member, str(ended))
+            yield from self._replace(member, str(ended), is_lost=isinstance(ended, EngineLost))
             return
         member.heard = time.monotonic()
         if kind == "failed":
@@ -127,28 +155,41 @@ class EnginePool:
             member.loaded = content
             if self._task is not None:
                 member.process.send("task", self._task)
-            return
-        for result in content:
-            member.prompts.pop(result.prompt_key, None)
-            self._deaths = 0
-        yield from content
+        elif kind == "results":
+            self._count(member, content)
+            yield from content
 
-    def _replace(self, member: Member, what: str) -> Iterator[Failure]:
-        """Starts a new process in place of one that died; a prompt that it worked on alone is to blame."""
+    def _count(self, member: Member, results: Sequence[Generation | Failure]) -> None:
+        """Notes what a process answered."""
+        for result in results:
+            member.prompts.pop(result.prompt_key or b"", None)
+            self._deaths = 0
+        if results and member.process.node is not None:
+            self._nodes.setdefault(member.process.node, NodeWork()).rows += len(results)
+
+    def _replace(self, member: Member, what: str, *, is_lost: bool = False) -> Iterator[Failure]:
+        """Starts a new process in place of one that died; a prompt that it worked on alone is to blame.
+
+        is_lost: with its machine, which may go for any reason, so that a prompt is to blame only for the last of several.
+        """
         member.process.kill()
         self._deaths += 1
-        if member.loaded is None or self._deaths > MAX_DEATHS:
-            when = "while it loaded the model" if member.loaded is None else f"{self._deaths} times in a row"
+        is_loading = member.loaded is None and not is_lost
+        if is_loading or self._deaths > MAX_DEATHS * (len(self._members) if is_lost else 1):
+            when = "while it loaded the model" if is_loading else f"{self._deaths} times in a row"
             raise Stopped(f"The engine {what} {when}. What it printed is in {self._log}; run the job again to resume.")
         self._info(f"The engine {what}; it is started again. What it printed is in {self._log}.")
         self._members[self._members.index(member)] = self._spawn(member.placement)
-        if member.alone:
-            for prompt_key in member.prompts:
-                yield Failure(
-                    prompt_key, "engine", "engine_died", f"The engine {what} each time it worked on this prompt."
-                )
-        else:
-            self._suspects.extend(member.prompts.values())
+        if is_lost:
+            self._losses.update(member.prompts.keys())
+        for prompt_key, prompt in member.prompts.items():
+            if is_lost and self._losses[prompt_key] == 1:
+                self._returned.append(prompt)
+            elif member.alone and (not is_lost or self._losses[prompt_key] >= MAX_LOSSES):
+                detail = f"The engine {what} each time it worked on this prompt."
+                yield Failure(prompt_key, "engine", "engine_died", detail)
+            else:
+                self._suspects.append(prompt)
 
     def _spawn(self, placement: Placement) -> Member:
         return Member(self._launch(self._driver, self._config, placement, self._log), placement)

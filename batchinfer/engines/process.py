@@ -5,13 +5,15 @@ from __future__ import annotations
 import contextlib
 import multiprocessing
 import os
+import platform
 import signal
 import subprocess
-import sys
+from collections.abc import Callable
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, Protocol
 
+from batchinfer.core.own_process import command_of, environment
 from batchinfer.engines import child
 from batchinfer.engines.devices import Placement
 from batchinfer.engines.protocol import EngineConfig
@@ -23,13 +25,19 @@ class EngineEnded(Exception):
     """An engine process is gone. Its text says how that came, such as: died (exit code -9)."""
 
 
+class EngineLost(EngineEnded):
+    """The machine of an engine process is gone, or the way to it: nothing that it worked on is to blame."""
+
+
 class EngineProcess(Protocol):
     """An engine process, and the way to it. `child.py` has the messages.
 
     pipe: what it sends can be waited for there.
+    node: the name of the machine that it runs on; None while it has none yet.
     """
 
     pipe: Connection
+    node: str | None
 
     def send(self, kind: str, content: Any = None) -> None:
         """Hands it a message. Nothing happens if it is gone: receiving says so."""
@@ -44,10 +52,8 @@ class EngineProcess(Protocol):
         """Ends it, and whatever it started."""
 
 
-class Launch(Protocol):
-    """Starts an engine process at a place: it loads a model at once. driver: module:class of what runs in it."""
-
-    def __call__(self, driver: str, config: EngineConfig, placement: Placement, log: Path) -> EngineProcess: ...
+Launch = Callable[[str, EngineConfig, Placement, Path], EngineProcess]
+"""Starts an engine process, which loads at once: module:class of what runs in it, what that loads, its place, a file to print to."""
 
 
 class LocalProcess:
@@ -55,6 +61,7 @@ class LocalProcess:
 
     def __init__(self, process: subprocess.Popen[bytes], pipe: Connection) -> None:
         self.process, self.pipe = process, pipe
+        self.node: str | None = platform.node()
 
     def send(self, kind: str, content: Any = None) -> None:
         with contextlib.suppress(OSError):
@@ -88,19 +95,23 @@ def launch_here(driver: str, config: EngineConfig, placement: Placement, log: Pa
     return process
 
 
-def start_beside(module: str) -> LocalProcess:
-    """A process of this machine that runs a module, given the number of its end of a pipe."""
+def start_beside(module: str, log: Path | None = None) -> LocalProcess:
+    """A process of this machine that runs a module, given the number of its end of a pipe.
+
+    log: file that what it prints is added to; the module sees to that itself where none is given.
+    """
     # A plain process and not one of multiprocessing's: it shares no clean-up with ours that a kill would upset.
     # In a session of its own the terminal's Ctrl-C does not reach it.
     ours, theirs = multiprocessing.Pipe()
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # nor before it has that session
-    process = subprocess.Popen(
-        [sys.executable, "-P", "-m", module, str(theirs.fileno())],
-        pass_fds=[theirs.fileno()],
-        stdin=subprocess.DEVNULL,
-        start_new_session=True,
-        env=os.environ | {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},
-    )
+    with contextlib.nullcontext() if log is None else log.open("ab") as printed:
+        process = subprocess.Popen(
+            command_of(module, str(theirs.fileno())),
+            pass_fds=[theirs.fileno()],
+            stdin=subprocess.DEVNULL, stdout=printed, stderr=printed,
+            start_new_session=True,
+            env=environment(),
+        )  # fmt: skip
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     theirs.close()
     return LocalProcess(process, ours)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import time
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, Protocol, Self
@@ -71,14 +72,35 @@ class EngineInfo:
     checked: tuple[str, ...] = ()
 
 
+@dataclass(slots=True)
+class NodeWork:
+    """What one machine did so far.
+
+    rows: that it answered.
+    since: when it began, by the monotonic clock.
+    """
+
+    rows: int = 0
+    since: float = field(default_factory=time.monotonic)
+
+    @property
+    def rate(self) -> float:
+        """Rows per second since it began."""
+        return self.rows / max(time.monotonic() - self.since, 1.0)
+
+
 class Engine(Protocol):
     """Something that answers prompts. A context manager: entering starts it, leaving stops it.
 
     devices: what it holds meanwhile.
+    nodes: what each machine that it runs on did so far, by name.
     """
 
     @property
     def devices(self) -> Devices: ...
+
+    @property
+    def nodes(self) -> Mapping[str, NodeWork]: ...
 
     def start(self) -> None:
         """Begins to load, and returns at once."""

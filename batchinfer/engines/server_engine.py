@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 import random
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from types import TracebackType
+from types import MappingProxyType, TracebackType
 from typing import Self
 
 from batchinfer.core.cost import Devices
@@ -15,7 +15,7 @@ from batchinfer.core.records import Failure, Generation, Info, Prompt
 from batchinfer.engines.dialects import ChatDialect, Dialect, TokenDialect, needs_vllm
 from batchinfer.engines.flow import RequestFlow
 from batchinfer.engines.grammars import follows_xgrammar
-from batchinfer.engines.protocol import EngineConfig, EngineInfo, Task
+from batchinfer.engines.protocol import EngineConfig, EngineInfo, NodeWork, Task
 from batchinfer.engines.served_model import (
     SECONDS,
     AskedModel,
@@ -52,9 +52,11 @@ class ServerEngine:
     """A `protocol.Engine`, but for how it answers prompts.
 
     devices: the server, which the run has for itself as far as anybody knows.
+    nodes: none; where it runs is its own business.
     """
 
     devices = Devices("server", 1)
+    nodes: Mapping[str, NodeWork] = MappingProxyType({})
 
     def __init__(
         self, api: ServerApi, job: Job, spec: ServerSpec, config: EngineConfig, *, most: int = MOST_IN_FLIGHT,

@@ -1,4 +1,4 @@
-"""The engine that a job wants: its own processes on this machine's devices, or a server that is there already."""
+"""The engine that a job wants: its own processes, here or on a cluster, or a server that is there already."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from batchinfer.core.records import Info
 from batchinfer.engines.devices import hold_free
 from batchinfer.engines.pool import EnginePool
 from batchinfer.engines.protocol import Engine, EngineConfig
-from batchinfer.job.engine_spec import OpenAIBatchSpec, OpenAISpec, VllmSpec
+from batchinfer.job.engine_spec import OpenAIBatchSpec, OpenAISpec, RaySpec, VllmSpec
 from batchinfer.job.reader import Job, placing
 
 
@@ -34,6 +34,8 @@ def engine_for(
     match spec:
         case VllmSpec():
             return vllm_engine(job, data, spec, config, info, meanwhile)
+        case RaySpec():
+            return ray_engine(job, data, spec, config, info, meanwhile)
         case OpenAISpec():
             from batchinfer.engines.openai import openai_engine
 
@@ -57,6 +59,32 @@ def vllm_engine(
         pool = EnginePool(
             config, placements, log, stall_seconds=spec.stall.total_seconds(), info=info, meanwhile=meanwhile
         )
+        with pool:
+            yield pool
+
+
+@contextlib.contextmanager
+def ray_engine(
+    job: Job, data: JobData, spec: RaySpec, config: EngineConfig, info: Info, meanwhile: Callable[[], object]
+) -> Iterator[Engine]:
+    """Starts vLLM on the nodes of a cluster; the first engine that is ready begins."""
+    from batchinfer.engines.ray import ClusterRoom, RayCluster
+
+    config = replace(config, tensor_parallel=spec.tensor_parallel)
+    with _log(data) as log, contextlib.ExitStack() as held:
+        with placing(job):
+            cluster = held.enter_context(RayCluster(spec.address, log, meanwhile))
+        room = ClusterRoom(spec, cluster, info)
+
+        def waiting() -> None:
+            meanwhile()
+            with placing(job):
+                room.wait()
+
+        pool = EnginePool(
+            config, room.places, log, launch=cluster.launch, stall_seconds=spec.stall.total_seconds(), info=info,
+            meanwhile=waiting, least=1,
+        )  # fmt: skip
         with pool:
             yield pool
 

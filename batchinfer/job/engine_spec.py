@@ -10,7 +10,7 @@ from datetime import timedelta
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BeforeValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from batchinfer.core.fields import Duration, NonEmpty, Section
 
@@ -85,9 +85,50 @@ class OpenAIBatchSpec(ServerSpec):
         return OpenAISpec(kind="openai", **shared)
 
 
+def _cluster(text: str) -> str:
+    """The address of a Ray cluster."""
+    host, colon, port = text.rpartition(":")
+    is_head = colon and host and "/" not in host and port.isdecimal() and 0 < int(port) < 1 << 16
+    if text not in ("auto", "local") and not is_head:
+        raise ValueError("must be auto, local, or host:port of the cluster's head")
+    return text
+
+
+class RaySpec(Section):
+    """vLLM on the nodes of a Ray cluster."""
+
+    kind: Literal["ray"] = Field(description="vLLM on the nodes of a Ray cluster.")
+    address: Annotated[str, AfterValidator(_cluster)] = Field(
+        description="auto: the cluster that this machine is a node of; host:port of its head; "
+        "local: one of this machine alone, started for the run.",
+    )
+    replicas: Annotated[int, Field(ge=1)] | Literal["auto"] = Field(
+        "auto", description="Engines; auto: as many as the cluster has room for when the run begins."
+    )
+    tensor_parallel: Annotated[int, Field(ge=1)] = Field(
+        1, description="GPUs of one node that share one copy of the model."
+    )
+    cpus: Annotated[int, Field(ge=1)] | None = Field(
+        None, description="CPU cores of an engine, on nodes without GPUs; unless given, engines run on GPUs."
+    )
+    wait: Duration = Field(
+        timedelta(minutes=15),
+        description="How long to wait for a node that has room for an engine at all: a cluster may have to start one first.",
+    )
+    stall: Duration = Field(timedelta(minutes=10), description="An engine silent for longer is restarted.")
+
+    @model_validator(mode="after")
+    def _either(self) -> RaySpec:
+        if self.cpus is not None and self.tensor_parallel > 1:
+            raise ValueError("tensor_parallel is of GPUs: leave it out beside cpus")
+        return self
+
+
 def _of_kind(value: Any) -> Any:
     """The section with its kind; vLLM is the one that need not be named."""
     return {"kind": "vllm", **value} if isinstance(value, Mapping) else value
 
 
-EngineSpec = Annotated[VllmSpec | OpenAISpec | OpenAIBatchSpec, Field(discriminator="kind"), BeforeValidator(_of_kind)]
+EngineSpec = Annotated[
+    VllmSpec | RaySpec | OpenAISpec | OpenAIBatchSpec, Field(discriminator="kind"), BeforeValidator(_of_kind)
+]

@@ -18,9 +18,10 @@ from batchinfer.core.home import JobData
 from batchinfer.engines import bundled, models
 from batchinfer.engines.devices import find_gpus, place_here
 from batchinfer.engines.environment import intel_openmp
+from batchinfer.engines.ray import tell_room
 from batchinfer.errors import BatchinferError, counted
 from batchinfer.inputs import files
-from batchinfer.job.engine_spec import EngineSpec, VllmSpec
+from batchinfer.job.engine_spec import EngineSpec, RaySpec, VllmSpec
 from batchinfer.job.reader import Job, placing
 from batchinfer.prompting.likelihood import used_columns
 
@@ -113,6 +114,10 @@ def _place(engine: EngineSpec) -> Finding:
     if isinstance(engine, VllmSpec):
         placed = place_here(engine.replicas, engine.tensor_parallel)
         return Finding("replicas", "; ".join(placement.description for placement in placed))
+    if isinstance(engine, RaySpec):
+        said = list[str]()
+        tell_room(engine, said.append)
+        return Finding("replicas", said[0])
     from batchinfer.engines.server_engine import model_names
 
     try:

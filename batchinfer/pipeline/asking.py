@@ -136,6 +136,7 @@ class Asking:
         generator = Generator(
             prepared, self._record.run_id, self._stop, progress, self._left, used=self._record.used, spread=self._spread
         )
+        progress.nodes = model.engine.nodes
         cached = prepared.plan.counts.cached
         generator.run(model.engine, model.maker, model.max_len, lambda: self._console.progress(progress, cached))
         if self._left is not None:

@@ -9,8 +9,10 @@ from typing import Any
 from batchinfer.core.home import JobData
 from batchinfer.core.records import Info
 from batchinfer.engines.protocol import Engine
+from batchinfer.engines.ray import tell_room
 from batchinfer.errors import UsageError
-from batchinfer.job.reader import Job
+from batchinfer.job.engine_spec import RaySpec
+from batchinfer.job.reader import Job, placing
 from batchinfer.pipeline.attempt import tell_missing_secrets
 from batchinfer.pipeline.ledger import Ledger
 from batchinfer.pipeline.progress import Console
@@ -35,6 +37,9 @@ def plan(job: Job, data: JobData, options: Options, info: Info = quiet) -> PlanR
         prepare_gate(job, prepared.query_list.source)
         if prepared.question is not None and (prepared.cascade or prepared.plan.counts.to_generate):
             check_models(prepared, info)
+            if isinstance(spec := job.spec.engine, RaySpec):
+                with placing(job):
+                    tell_room(spec, info)
             tell_shown_rows(prepared, info)
         report = replace(estimate(prepared, info), list_differs=differs, made_of=prepared.made_of, **_money(prepared))
     if not data.root.is_dir():

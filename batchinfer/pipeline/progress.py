@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
 from batchinfer.core.person import Nobody, Person
 from batchinfer.core.python_words import reworded
 from batchinfer.core.records import Failure, Generation, Prediction
+from batchinfer.engines.protocol import NodeWork
 
 
 @dataclass(slots=True)
@@ -28,6 +29,7 @@ class Progress:
     ended: when it ended, by the same clock; None before.
     choice_masses: the choice mass of each prediction that has one.
     reasons: how often each word was the reason of a failure.
+    nodes: what each machine that the engine runs on did, by name.
     """
 
     todo: int = 0
@@ -41,6 +43,7 @@ class Progress:
     ended: float | None = None
     choice_masses: list[float] = field(default_factory=list)
     reasons: Counter[str] = field(default_factory=Counter)
+    nodes: Mapping[str, NodeWork] = field(default_factory=dict)
 
     def count(self, answer: Generation | Failure, read: Prediction | Failure) -> None:
         """Counts an answer and what was read from it."""

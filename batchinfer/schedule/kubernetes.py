@@ -10,7 +10,7 @@ from typing import Any
 import yaml
 
 from batchinfer.errors import SpecError, UsageError
-from batchinfer.job.engine_spec import VllmSpec
+from batchinfer.job.engine_spec import ServerSpec, VllmSpec
 from batchinfer.schedule.agenda import ScheduledJob
 from batchinfer.schedule.place import Target, UnitFile, hours_option, plain_line
 
@@ -95,7 +95,7 @@ def _secrets(entry: ScheduledJob) -> list[dict[str, Any]]:
         if name
     }
     engine = entry.job.spec.engine
-    if not isinstance(engine, VllmSpec) and engine.api_key_env:
+    if isinstance(engine, ServerSpec) and engine.api_key_env:
         names.add(engine.api_key_env)
     return [
         {"name": name, "valueFrom": {"secretKeyRef": {"name": "batchinfer", "key": name, "optional": True}}}

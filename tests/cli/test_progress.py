@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 
 from batchinfer.cli.progress import ProgressConsole, line, saving
+from batchinfer.engines.protocol import NodeWork
 from batchinfer.pipeline.progress import Progress
 
 
@@ -35,6 +38,17 @@ def test_a_saving_is_said_where_there_is_one() -> None:
 def test_a_share_too_small_to_show_is_no_saving(share: float | None, said: str | None) -> None:
     """What would read 0.0% is left out."""
     assert saving(share) == said
+
+
+def test_several_machines_are_told_apart() -> None:
+    """Each with its own rate, since it began; of many only the first; of one, nothing."""
+    made, began = progress(todo=1), time.monotonic() - 100
+    made.nodes = {"node-b": NodeWork(250, began), "node-a": NodeWork(1000, began)}
+    assert line(made, 0).endswith(", 2 nodes (node-a 10.0, node-b 2.5 rows/s)")
+    made.nodes = {f"node-{number:02}": NodeWork(1000, began) for number in range(20)}
+    assert line(made, 0).endswith("node-07 10.0 and 12 more rows/s)")
+    made.nodes = {"node-a": NodeWork(1000, began)}
+    assert "node" not in line(made, 0)
 
 
 class Typing:

@@ -7,13 +7,14 @@ import signal
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from batchinfer.core.records import Failure, Generation, Prompt
 from batchinfer.engines.devices import Gpu, Placement
 from batchinfer.engines.pool import EnginePool
-from batchinfer.engines.process import LocalProcess
+from batchinfer.engines.process import EngineEnded, EngineLost, LocalProcess, launch_here
 from batchinfer.engines.protocol import EngineConfig, Task
 from batchinfer.errors import ModelError, Stopped
 from tests.scripted import DRIVER, read_diary
@@ -160,6 +161,70 @@ def test_a_new_process_gets_the_task_too(log: Path, tmp_path: Path) -> None:
         results = list(pool.generate(SCORING, prompts(*range(10))))
     assert all(isinstance(result, Generation) and result.logprobs for result in results)
     assert sorted(number(result) for result in results) == list(range(10))
+
+
+class LostWithItsMachine(LocalProcess):
+    """A process of which only that it is gone is known, as of one on a machine that is gone."""
+
+    def receive(self) -> tuple[str, Any]:
+        try:
+            return super().receive()
+        except EngineEnded as exc:
+            raise EngineLost("was lost") from exc
+
+
+def launch_elsewhere(driver: str, config: EngineConfig, placement: Placement, log: Path) -> LostWithItsMachine:
+    """Starts a process on a machine that may be lost."""
+    started = launch_here(driver, config, placement, log)
+    return LostWithItsMachine(started.process, started.pipe)
+
+
+@pytest.mark.long
+def test_a_machine_that_is_lost_is_first_of_all_no_prompts_fault(log: Path, diary: str) -> None:
+    """What was under way goes on in company, and alone from the second loss on; what takes one machine after another down fails."""
+    config = EngineConfig("a script", options={"answer": "echo", "die_on": [11], "in_flight": 16, "diary": diary})
+    with EnginePool(config, [Placement(cores=(0,))], log, driver=DRIVER, launch=launch_elsewhere) as pool:
+        results = list(pool.generate(TASK, prompts(*range(30))))
+    assert texts(results) == echoes(*(n for n in range(30) if n != 11)) | {11: "engine_died"}
+    assert len(children(diary)) == 5  # lost in company twice, and twice alone
+
+
+@pytest.mark.long
+def test_machines_that_are_lost_again_and_again_stop_the_run(log: Path, diary: str) -> None:
+    """When none of them answers anything the run ends, later than for one machine since there are two."""
+    config = EngineConfig("a script", options={"loads": ["die"] * 12, "diary": diary})
+    places = [Placement(cores=(0,)), Placement(cores=(1,))]
+    with (
+        EnginePool(config, places, log, driver=DRIVER, launch=launch_elsewhere) as pool,
+        pytest.raises(Stopped, match="was lost 11 times in a row"),
+    ):
+        pool.wait_ready()
+
+
+def test_the_first_that_is_ready_begins(log: Path, diary: str) -> None:
+    """With `least` a pool begins with so many; the others join when they are ready."""
+    config = EngineConfig("a script", options={"answer": "echo", "loads": ["fine", "hang"], "diary": diary})
+    places = [Placement(cores=(0,)), Placement(cores=(1,))]
+    with EnginePool(config, places, log, driver=DRIVER, least=1) as pool:
+        pool.wait_ready()
+        assert texts(list(pool.generate(TASK, prompts(*range(20))))) == echoes(*range(20))
+
+
+def test_while_nothing_can_answer_a_wait_can_be_ended(log: Path, diary: str) -> None:
+    """Whoever waits is asked while the only engine is started anew."""
+    script = {"answer": "echo", "die_on": [1], "loads": ["fine", "hang"], "diary": diary}
+    asked = list[None]()
+
+    def ends() -> None:
+        asked.append(None)
+        if len(children(diary)) == 2:
+            raise Stopped("enough")
+
+    config = EngineConfig("a script", options=script)
+    with EnginePool(config, [Placement(cores=(0,))], log, driver=DRIVER, meanwhile=ends) as pool:
+        pool.wait_ready()
+        with pytest.raises(Stopped, match="enough"):
+            list(pool.generate(TASK, prompts(1)))
 
 
 @pytest.mark.long

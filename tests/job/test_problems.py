@@ -149,8 +149,11 @@ ASKED = "prompt: {{template: '{{{{ term }}}}', {}}}\nmodel: {{id: m}}"
         ),
         ("keep_versions: {count: many}", "keep_versions.count: input should be a valid integer (it is 'many')."),
         ("engine: {replicas: many}", "engine.replicas: input should be a valid integer, or 'auto' (it is 'many')."),
-        ("engine: {kind: vlm}", "engine.kind: input should be 'vllm', 'openai' or 'openai_batch' (it is 'vlm')."),
-        ("engine: {kind: [vllm]}", "engine.kind: input should be 'vllm', 'openai' or 'openai_batch'."),
+        (
+            "engine: {kind: vlm}",
+            "engine.kind: input should be 'vllm', 'ray', 'openai' or 'openai_batch' (it is 'vlm').",
+        ),
+        ("engine: {kind: [vllm]}", "engine.kind: input should be 'vllm', 'ray', 'openai' or 'openai_batch'."),
         (
             "engine: vllm",
             "engine: input should be a section with the fields kind, replicas, tensor_parallel, stall (it is 'vllm').",
@@ -352,3 +355,20 @@ def test_a_name_that_could_be_no_folder_is_refused(name: str) -> None:
     """A job's name is lower case, short, and safe as the name of a folder."""
     [problem] = problems(f"name: '{name}'\ninput: {{path: q, key: [k]}}\n")
     assert problem.startswith("line 1: name: ")
+
+
+@pytest.mark.parametrize(
+    ("engine", "said"),
+    [
+        ("{kind: ray}", "engine.address: is missing"),
+        ("{kind: ray, address: nowhere}", "engine.address: must be auto, local, or host:port of the cluster's head"),
+        ("{kind: ray, address: 'ray://a:10001'}", "engine.address: must be auto, local, or host:port of the cluster's"),
+        ("{kind: ray, address: 'a:0'}", "engine.address: must be auto, local, or host:port of the cluster's head"),
+        ("{kind: ray, address: auto, cpus: 2, tensor_parallel: 2}", "engine: tensor_parallel is of GPUs: leave it out"),
+        ("{kind: ray, address: auto, replicas: 0}", "engine.replicas: input should be greater than or equal to 1"),
+    ],
+)
+def test_an_engine_on_a_cluster_must_name_it(engine: str, said: str) -> None:
+    """And says in the words of the job file what is wrong with it."""
+    [problem] = problems(f"{SMALLEST}engine: {engine}\n")
+    assert problem.startswith(f"line 3: {said}")

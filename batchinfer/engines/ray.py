@@ -1,0 +1,247 @@
+"""Engine processes on the nodes of a Ray cluster, as the pool sees them.
+
+run: EnginePool ── a pipe for each engine ── ray_gateway ══ Ray ══ ray_host (an actor) ── child (the engine process)
+
+An engine that has no place yet is one that is not ready: a cluster may still have to start a machine for it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import multiprocessing
+import tempfile
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from multiprocessing.reduction import send_handle
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from batchinfer.core.records import Info
+from batchinfer.engines.devices import PATIENCE_SECONDS, Gpu, Placement
+from batchinfer.engines.models import folder_digest
+from batchinfer.engines.process import EngineEnded, EngineLost, LocalProcess, start_beside
+from batchinfer.engines.protocol import EngineConfig
+from batchinfer.errors import Busy, MissingExtra, Stopped, UsageError, counted
+from batchinfer.job.engine_spec import RaySpec
+
+GATEWAY = "batchinfer.engines.ray_gateway"
+LOCAL = "local"
+LOOKING_SECONDS = 2.0  # between two looks at the nodes
+SILENT_SECONDS = 5.0  # a wait that is shorter is not worth a word
+LISTEN_SECONDS = 0.1
+CONNECT_SECONDS = 120.0
+ANSWER_SECONDS = 60.0  # for the gateway to answer
+UNKNOWN_GPU = Gpu("", "", "GPU", 0)  # of a cluster: which one it is, the node knows
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """A machine of a cluster. gpus, cpus: what Ray counts there, used or not."""
+
+    name: str
+    gpus: int
+    cpus: int
+
+    def room_for(self, placement: Placement) -> int:
+        """How many engines there could be, if nobody else were."""
+        if placement.is_cpu:
+            return self.cpus // len(placement.cores)
+        return min(self.gpus // len(placement.gpus), self.cpus)
+
+
+@dataclass(frozen=True, slots=True)
+class Launching:
+    """An engine that is to be started on some node.
+
+    driver: module:class of what runs in it.
+    config: what it loads.
+    wanted: how many GPUs or cores.
+    digests: of the folders that must lie on that node as they do here.
+    """
+
+    driver: str
+    config: EngineConfig
+    wanted: Placement
+    digests: Mapping[str, str]
+
+
+class RayProcess:
+    """An `EngineProcess` on some node."""
+
+    def __init__(self, pipe: Connection, lost: Callable[[], Stopped]) -> None:
+        """lost: the error for a cluster that is gone as a whole."""
+        self.pipe, self._lost = pipe, lost
+        self.node: str | None = None
+
+    def send(self, kind: str, content: Any = None) -> None:
+        with contextlib.suppress(OSError):
+            self.pipe.send((kind, content))
+
+    def receive(self) -> tuple[str, Any]:
+        try:
+            kind, content = self.pipe.recv()
+        except (EOFError, OSError) as exc:
+            raise self._lost() from exc
+        if kind == "placed":
+            self.node = content
+        if kind == "ended":
+            raise EngineEnded(content)
+        if kind == "lost":
+            raise EngineLost(content)
+        return kind, content
+
+    def wait(self) -> None:
+        """Not at all: its actor is ended with it."""
+
+    def kill(self) -> None:
+        self.pipe.close()
+
+
+class RayCluster:
+    """A connection with a cluster. A context manager: leaving it ends all that was started there.
+
+    nodes: those that were alive when it last looked.
+    launched: by the monotonic clock, when an engine was started last.
+    """
+
+    nodes: Sequence[Node]
+
+    def __init__(self, address: str, log: Path, meanwhile: Callable[[], object] = lambda: None) -> None:
+        """log: file for what the engines and Ray print. meanwhile: called while it connects; what it raises ends that."""
+        self._address, self._log, self._meanwhile = address, log, meanwhile
+        self._processes: list[RayProcess] = []
+        self.launched = time.monotonic()
+
+    def __enter__(self) -> Self:
+        if importlib.util.find_spec("ray") is None:
+            raise MissingExtra("Ray", "ray")
+        self._gateway: LocalProcess = start_beside(GATEWAY, self._log)
+        self._gateway.send("connect", self._address)
+        try:
+            self.nodes = self._connected()
+        except BaseException:
+            self._gateway.kill()
+            raise
+        return self
+
+    def _connected(self) -> Sequence[Node]:
+        """Waits until the gateway is connected; the nodes there."""
+        end = time.monotonic() + CONNECT_SECONDS
+        while not self._gateway.pipe.poll(LISTEN_SECONDS):
+            self._meanwhile()
+            if time.monotonic() > end:
+                said = f"There is no Ray cluster at {self._address}: what listens there said nothing within {CONNECT_SECONDS:g} s."
+                raise UsageError(said, field=("engine", "address"))
+        return self._answer()
+
+    def _answer(self) -> Sequence[Node]:
+        """The nodes that are alive, as the gateway says. Raises UsageError if it says that it could not connect."""
+        try:
+            if not self._gateway.pipe.poll(ANSWER_SECONDS):
+                raise self.lost()
+            kind, content = self._gateway.receive()
+        except EngineEnded as exc:
+            raise self.lost() from exc
+        if kind == "failed":
+            raise UsageError(content, field=("engine", "address"))
+        nodes: Sequence[Node] = content
+        return nodes
+
+    def look(self) -> None:
+        """Asks again which nodes there are. Raises Stopped if the cluster is gone."""
+        self._gateway.send("nodes")
+        self.nodes = self._answer()
+
+    def lost(self) -> Stopped:
+        """The error for a cluster that does not answer any more."""
+        return Stopped(
+            f"The Ray cluster at {self._address} is lost. What Ray printed is in {self._log}; run the job again to resume."
+        )
+
+    def launch(self, driver: str, config: EngineConfig, placement: Placement, _log: Path) -> RayProcess:
+        """`process.Launch` on whichever node has room, once one has."""
+        ours, theirs = multiprocessing.Pipe()
+        folders = [folder for folder in (config.model, config.adapter) if folder is not None and Path(folder).is_dir()]
+        digests = {folder: folder_digest(Path(folder)) for folder in folders}
+        self._gateway.send("launch", Launching(driver, config, placement, digests))
+        with contextlib.suppress(OSError):  # it is gone: receiving says so
+            send_handle(self._gateway.pipe, theirs.fileno(), self._gateway.process.pid)
+        theirs.close()
+        self.launched = time.monotonic()
+        self._processes = [process for process in self._processes if not process.pipe.closed]
+        self._processes.append(RayProcess(ours, self.lost))
+        return self._processes[-1]
+
+    @property
+    def has_placed(self) -> bool:
+        """Whether any engine has a node."""
+        return any(process.node is not None and not process.pipe.closed for process in self._processes)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._gateway.send("stop")
+        self._gateway.wait()
+        self._gateway.kill()
+
+
+class ClusterRoom:
+    """Where a job's engines go on a cluster, and the wait until one of them has a place.
+
+    places: of each engine, the number of devices alone.
+    """
+
+    def __init__(self, spec: RaySpec, cluster: RayCluster, info: Info) -> None:
+        self._spec, self._cluster, self._info = spec, cluster, info
+        cores = tuple(range(spec.cpus or 0))
+        wanted = Placement(gpus=() if cores else (UNKNOWN_GPU,) * spec.tensor_parallel, cores=cores)
+        room = sum(node.room_for(wanted) for node in cluster.nodes)
+        self.places = [wanted] * (max(1, room) if spec.replicas == "auto" else spec.replicas)
+        self._looked = self._told = 0.0
+        wish = counted(len(self.places), "engine")
+        info(f"Ray: {counted(len(cluster.nodes), 'node')}, with room for {min(room, len(self.places))} of {wish}.")
+
+    @property
+    def _needs(self) -> str:
+        """What one engine needs, in words."""
+        return counted(self._spec.cpus, "CPU") if self._spec.cpus else counted(self._spec.tensor_parallel, "GPU")
+
+    def wait(self) -> None:
+        """To be called while no engine is loaded. Raises UsageError or Busy once none will have a place."""
+        now = time.monotonic()
+        if self._cluster.has_placed or now < self._looked + LOOKING_SECONDS:
+            return
+        self._cluster.look()
+        self._looked, waited = now, now - self._cluster.launched
+        fits = any(node.room_for(self.places[0]) for node in self._cluster.nodes)
+        if not fits and waited > self._spec.wait.total_seconds():
+            raise self._too_small()
+        if waited > PATIENCE_SECONDS:
+            raise Busy(
+                f"All nodes of the Ray cluster with {self._needs} are in use: wait until others are done, then try again."
+            )
+        if self._told < self._cluster.launched and waited > SILENT_SECONDS:
+            self._told = now
+            what = "are in use" if fits else "are not there yet"
+            self._info(f"Waiting for the Ray cluster: nodes with {self._needs} {what} ...")
+
+    def _too_small(self) -> UsageError:
+        nodes, field = self._cluster.nodes, "cpus" if self._spec.cpus else "tensor_parallel"
+        most = max((node.cpus if self._spec.cpus else node.gpus for node in nodes), default=0)
+        fix = (
+            "set engine.cpus, and engines run on CPUs, or add nodes with GPUs."
+            if most == 0 and not self._spec.cpus
+            else f"lower engine.{field}, or add larger nodes."
+        )
+        said = f"The Ray cluster has no node with the {self._needs} of an engine; the largest of {counted(len(nodes), 'node')} has {most}"
+        return UsageError(said, fix=fix, field=("engine", field))
+
+
+def tell_room(spec: RaySpec, info: Info) -> None:
+    """Connects with a job's cluster and says what room there is, starting nothing. Raises UsageError where a run would."""
+    with tempfile.TemporaryDirectory() as folder, RayCluster(spec.address, Path(folder) / "log") as cluster:
+        ClusterRoom(spec, cluster, info)

@@ -1,0 +1,255 @@
+"""The process that is the driver of a Ray cluster: it places actors there, and hands messages through. Only here is Ray used.
+
+A process of its own, since Ray ends the process of a driver that loses its cluster, and prints, and handles signals.
+
+Started as `python -m batchinfer.engines.ray_gateway FD`, FD being its end of a pipe.
+
+Messages to it:   ("connect", address) first, ("nodes", None), ("launch", Launching) followed by the handle of a pipe,
+                  ("stop", None)
+Messages from it: ("nodes", [Node]) once it is connected and when asked, ("failed", sentence)
+
+What comes from and goes to an engine passes through the pipe that came with its launch, as `child.py` has it, and besides:
+("placed", name of a node) first, ("ended", what) from an engine that died, ("lost", what) where its actor is gone.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import queue
+import re
+import secrets
+import socket
+import sys
+import tempfile
+import threading
+from collections.abc import Iterator, Mapping
+from multiprocessing.connection import Connection
+from multiprocessing.reduction import recv_handle
+from pathlib import Path
+from typing import Any
+
+import ray
+from ray.exceptions import RayError, RayTaskError, RuntimeEnvSetupError
+
+from batchinfer.engines.ray import LOCAL, Launching, Node
+from batchinfer.engines.ray_host import EngineHost
+
+REACH_SECONDS = 5.0  # for a connection to the head
+STORE_BYTES = 100 << 20  # of a cluster of this machine alone: messages pass there, and no data
+
+
+Inbox = queue.SimpleQueue[tuple[str, Any, int | None]]
+
+
+class NotConnectedError(Exception):
+    """There is no cluster at the address that this process can use. Its text is a sentence."""
+
+
+def main(control: Connection) -> None:
+    """Connects, and then does what it is told until nobody is there any more."""
+    os.chdir("/")  # Ray has workers look for code where a driver's working directory is, first of all
+    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    os.environ.setdefault("RAY_DEFAULT_PYTHON_VERSION_MATCH_LEVEL", "minor")  # what passes is pickled records
+    _, address = control.recv()
+    inbox: Inbox = queue.SimpleQueue()
+    threading.Thread(target=_receive, args=(control, inbox), daemon=True).start()
+    with _settings(address) as settings:
+        try:
+            connect(address, settings)
+        except NotConnectedError as exc:
+            control.send(("failed", str(exc)))
+            return
+        with contextlib.suppress(OSError):
+            control.send(("nodes", nodes()))
+            _serve(control, inbox)
+        ray.shutdown()
+
+
+def _receive(control: Connection, inbox: Inbox) -> None:
+    """Empties the pipe. While Ray connects nothing else would notice that the run is gone."""
+    try:
+        while True:
+            kind, content = control.recv()
+            inbox.put((kind, content, recv_handle(control) if kind == "launch" else None))
+    except (EOFError, OSError):
+        if not ray.is_initialized():
+            os._exit(1)
+        inbox.put(("stop", None, None))
+
+
+def _serve(control: Connection, inbox: Inbox) -> None:
+    while True:
+        kind, content, handle = inbox.get()
+        if kind == "stop":
+            return
+        if handle is not None:
+            Relay(content, Connection(handle)).start()
+        else:
+            control.send(("nodes", nodes()))
+
+
+@contextlib.contextmanager
+def _settings(address: str) -> Iterator[dict[str, Any]]:
+    """The settings of a cluster of this machine alone, whose files go when it ends; none for one that is there."""
+    if address != LOCAL:
+        yield {}
+        return
+    os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))  # or Ray would make one, and leave it in the home
+    with tempfile.TemporaryDirectory(prefix="batchinfer-ray-", ignore_cleanup_errors=True) as folder:
+        yield {"include_dashboard": False, "object_store_memory": STORE_BYTES, "_temp_dir": folder}
+
+
+def connect(address: str, settings: Mapping[str, Any]) -> None:
+    """Connects this process with a cluster. settings: of one that is started. Raises NotConnectedError."""
+    at = os.environ.get("RAY_ADDRESS") or address if address == "auto" else address
+    if ":" in at:
+        _reach(at)
+    # The code goes along, so that an engine speaks as this process does, whatever is installed on the nodes.
+    code = {"py_modules": [str(Path(__file__).resolve().parents[1])], "excludes": ["**/__pycache__"]}
+    try:
+        ray.init(address=at, runtime_env=code, log_to_driver=False, logging_level=logging.WARNING, **settings)
+    except ConnectionError as exc:
+        raise NotConnectedError(_refused(at) if ":" in at else _nobody(at)) from exc
+    except RuntimeError as exc:
+        raise NotConnectedError(_unfit(at, str(exc))) from exc
+
+
+def _reach(address: str) -> None:
+    """Raises NotConnectedError where nobody listens: Ray itself would try for a long time."""
+    host, _, port = address.rpartition(":")
+    try:
+        socket.create_connection((host, int(port)), REACH_SECONDS).close()
+    except (OSError, OverflowError) as exc:
+        raise NotConnectedError(_nobody(address)) from exc
+
+
+def _nobody(address: str) -> str:
+    if address == "auto":
+        return (
+            "There is no Ray cluster on this machine: start or join one with ray start, or say engine.address: local."
+        )
+    return (
+        f"There is no Ray cluster at {address}: correct the address, or start the cluster there with ray start --head."
+    )
+
+
+def _refused(address: str) -> str:
+    """Why Ray could not connect where somebody listens; it says no more than that."""
+    return (
+        f"The Ray cluster at {address} does not let this machine in, if it is one: where it asks for a token, set RAY_AUTH_MODE=token "
+        "and RAY_AUTH_TOKEN to that."
+    )
+
+
+def _unfit(address: str, said: str) -> str:
+    """Why Ray refused a cluster that is there."""
+    if "ersion mismatch" in said:
+        versions = re.findall(r"(?:Ray|Python): ?([\w.+]+)", said)
+        there, here = versions[:2], versions[2:4]
+        if len(here) == 2:  # noqa: PLR2004 - Ray and Python
+            return (
+                f"The Ray cluster at {address} has Ray {there[0]} on Python {there[1]}, and this machine Ray {here[0]} on Python "
+                f"{here[1]}: both must be the same, Python but for its last number."
+            )
+    if "raylet" in said.lower():
+        return (
+            f"The Ray cluster at {address} has no node on this machine: run the job on one that it has, or join it here with "
+            f"ray start --address={address} --num-cpus=0."
+        )
+    return f"Ray refused the cluster at {address}: {_first_line(said)}"
+
+
+def _first_line(said: str) -> str:
+    """The first line of what Ray says that has a word in it."""
+    lines = (line.strip() for line in said.splitlines())
+    return next((line for line in lines if line), "no message")[:400]
+
+
+def nodes() -> list[Node]:
+    """The nodes that are alive."""
+    return [
+        Node(node["NodeName"], int(node["Resources"].get("GPU", 0)), int(node["Resources"].get("CPU", 0)))
+        for node in ray.nodes()
+        if node["Alive"]
+    ]
+
+
+class Relay:
+    """Between the run's pipe and an actor, which it makes: three threads, so that neither side waits for the other."""
+
+    def __init__(self, launching: Launching, pipe: Connection) -> None:
+        wanted = launching.wanted
+        self._launching, self._pipe = launching, pipe
+        self._outbox = queue.SimpleQueue[tuple[str, Any] | None]()
+        self._actor = (
+            ray.remote(EngineHost)
+            .options(
+                num_gpus=len(wanted.gpus), num_cpus=max(1, len(wanted.cores)), max_restarts=0, max_concurrency=2,
+                scheduling_strategy="SPREAD",
+            )
+            .remote()
+        )  # fmt: skip
+        self._node, self._is_over = "", False
+
+    def start(self) -> None:
+        """Begins. It ends when the run closes its end of the pipe, or the actor is gone."""
+        for work in (self._read, self._forward, self._return):
+            threading.Thread(target=work, daemon=True).start()
+
+    def _read(self) -> None:
+        """Takes from the pipe; a pipe that is closed is the end of the actor, also of one that has no place yet."""
+        try:
+            while True:
+                self._outbox.put(self._pipe.recv())
+        except (EOFError, OSError):
+            self._outbox.put(None)
+            ray.kill(self._actor)
+
+    def _forward(self) -> None:
+        """One after the other, since Ray keeps no order among calls of an actor that takes two at a time."""
+        while (message := self._outbox.get()) is not None:
+            try:
+                ray.get(self._actor.send.remote(*message))
+            except RayError:  # who receives says so
+                return
+
+    def _return(self) -> None:
+        """Says what comes from the actor, to its last word."""
+        with contextlib.suppress(OSError):  # nobody wants to know any more
+            try:
+                self._load()
+                while not self._is_over:
+                    for kind, content in ray.get(self._actor.receive.remote()):
+                        self._tell(kind, content)
+            except (RuntimeEnvSetupError, RayTaskError) as exc:
+                self._pipe.send(("failed", f"The nodes cannot run what the job needs: {_last_line(str(exc))}."))
+            except RayError as exc:
+                where = f"on the node {self._node} " if self._node else ""
+                self._pipe.send(("lost", f"{where}was lost ({_last_line(str(exc))})"))
+
+    def _tell(self, kind: str, content: Any) -> None:
+        """Passes a message on; what is for people with the name of the node."""
+        if kind == "printed":
+            print(f"On the node {self._node}, the engine printed:\n{content}", flush=True)  # noqa: T201 - it is the log
+            return
+        self._is_over = kind in ("failed", "ended")
+        words = {"failed": f"On the node {self._node}: {content}", "ended": f"on the node {self._node} {content}"}
+        self._pipe.send((kind, words.get(kind, content)))
+
+    def _load(self) -> None:
+        launching = self._launching
+        loading = self._actor.load.remote(launching.driver, launching.config, launching.wanted, launching.digests)
+        node_id = ray.get(loading)
+        self._node = next((node["NodeName"] for node in ray.nodes() if node["NodeID"] == node_id), node_id)
+        self._pipe.send(("placed", self._node))
+
+
+def _last_line(said: str) -> str:
+    """The last line of what Ray says that has a word in it: there the cause is."""
+    return _first_line("\n".join(reversed(said.splitlines())))
+
+
+if __name__ == "__main__":
+    main(Connection(int(sys.argv[1])))

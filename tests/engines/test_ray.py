@@ -1,0 +1,316 @@
+"""Engines on a Ray cluster: a real one on loopback, with an engine that follows a script, so that faults come when they are called."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.metadata
+import importlib.util
+import itertools
+import math
+import os
+import platform
+import signal
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from batchinfer.core.records import Failure, Generation, Prompt
+from batchinfer.engines.models import folder_digest
+from batchinfer.engines.pool import VLLM_DRIVER, EnginePool
+from batchinfer.engines.protocol import EngineConfig, EngineInfo
+from batchinfer.engines.ray import ClusterRoom, RayCluster
+from batchinfer.engines.ray_host import check_folders
+from batchinfer.errors import MissingExtra, ModelError, Stopped, UsageError
+from batchinfer.job.engine_spec import RaySpec
+from tests.engines.test_pool import SCORING, TASK, echoes, number, prompts, texts
+from tests.ray_cluster import TestCluster, ray_cluster
+from tests.scripted import DRIVER, read_diary
+from tests.tiny import Cli, alive, numbered, until, write_job
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[TestCluster]:
+    """A cluster of two CPUs, without vLLM."""
+    with ray_cluster(2, without_vllm=True) as started:
+        yield started
+
+
+@pytest.fixture
+def log(tmp_path: Path) -> Path:
+    return tmp_path / "engine.log"
+
+
+@pytest.fixture
+def diary(tmp_path: Path) -> str:
+    """Where the engines note what they do."""
+    return str(tmp_path / "diary")
+
+
+@contextlib.contextmanager
+def engines(
+    address: str, log: Path, *, driver: str = DRIVER, said: list[str] | None = None, wait: str = "30s", model: str = "a script",
+    replicas: int = 1, script: dict[str, Any] | None = None, **section: Any,
+) -> Iterator[EnginePool]:  # fmt: skip
+    """A started pool on a cluster."""
+    spec = RaySpec.model_validate(
+        {"kind": "ray", "address": address, "cpus": 1, "replicas": replicas, "wait": wait} | section
+    )
+    info = [] if said is None else said
+    with RayCluster(spec.address, log) as connected:
+        room = ClusterRoom(spec, connected, info.append)
+        config = EngineConfig(model, options=script or {})
+        with EnginePool(
+            config,
+            room.places,
+            log,
+            driver=driver,
+            launch=connected.launch,
+            info=info.append,
+            meanwhile=room.wait,
+            least=1,
+        ) as pool:
+            yield pool
+
+
+def loads(diary: str) -> list[int]:
+    """The processes of the engines that began to load, in order."""
+    return [int(entry[1]) for entry in read_diary(diary) if entry[0] == "load"]
+
+
+def host_of(pid: int) -> int:
+    """The actor that hosts an engine process."""
+    return int(Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(") ")[2].split()[1])
+
+
+def until_loaded(pool: EnginePool, count: int) -> None:
+    """Waits until so many engines of a pool can answer."""
+    pool._least = count
+    pool.wait_ready()
+
+
+def test_two_actors_answer_every_prompt_once(cluster: TestCluster, log: Path, diary: str) -> None:
+    """Both take part; a deadly and a refused prompt fail alone; scores and finish reasons come back; each node's share is known."""
+    script = {
+        "answer": "echo", "slow": 0.01, "in_flight": 8, "die_on": [20], "refuse": [30], "cut_off": [40],
+        "scores": [0.75, 0.25], "diary": diary,
+    }  # fmt: skip
+    with engines(cluster.address, log, replicas=2, script=script) as pool:
+        until_loaded(pool, 2)
+        results = list(pool.generate(TASK, prompts(*range(60))))
+        assert pool.nodes["head"].rows == 59  # all but the one that killed its engine
+        [scored] = pool.generate(SCORING, prompts(1))
+    assert texts(results) == echoes(*(n for n in range(60) if n not in (20, 30))) | {20: "engine_died", 30: "refused"}
+    assert [number(each) for each in results if isinstance(each, Generation) and each.finish_reason == "length"] == [40]
+    assert isinstance(scored, Generation)
+    assert scored.logprobs == (math.log(0.75), math.log(0.25))
+    assert len({entry[1] for entry in read_diary(diary) if entry[0] == "answer"}) >= 2
+    [died] = [result for result in results if isinstance(result, Failure) and result.reason == "engine_died"]
+    assert died.detail == "The engine on the node head died (exit code -9) each time it worked on this prompt."
+    until(lambda: not [pid for pid in loads(diary) if alive(pid)])
+
+
+def endless(goes_on: Callable[[], object]) -> Iterator[Prompt]:
+    """Prompts for as long as something goes on."""
+    for count in itertools.count():
+        if not goes_on():
+            return
+        yield from prompts(count)
+
+
+def test_an_actor_that_is_killed_again_and_again(cluster: TestCluster, log: Path, diary: str) -> None:
+    """Five actors are killed during a run: it completes, every row is answered once, and none fails."""
+    said = list[str]()
+    script = {"answer": "echo", "slow": 0.005, "in_flight": 8, "diary": diary}
+    results = list[Generation | Failure]()
+    killed, since = set[int](), 0
+    with engines(cluster.address, log, replicas=2, script=script, said=said) as pool:
+        for result in pool.generate(TASK, endless(lambda: len(killed) < 5)):
+            results.append(result)
+            victims = {host_of(pid) for pid in loads(diary)[-2:] if alive(pid)} - killed
+            if victims and len(killed) < 5 and len(results) > since + 20:
+                os.kill(victim := victims.pop(), signal.SIGKILL)
+                killed.add(victim)
+                since = len(results)
+    assert texts(results) == echoes(*range(len(results)))
+    assert len([sentence for sentence in said if "was lost" in sentence]) >= 4  # the last may have had nothing to do
+
+
+def test_a_node_that_is_removed_and_one_that_is_added(cluster: TestCluster, log: Path, diary: str) -> None:
+    """A run begins with the engines that have a place; its rows outlive their node, and a new node takes the waiting engine."""
+    script = {"answer": "echo", "slow": 0.005, "in_flight": 8, "diary": diary}
+    results = list[Generation | Failure]()
+    cluster.add("second", 1)
+    with engines(cluster.address, log, replicas=3, script=script) as pool:
+        for result in pool.generate(TASK, endless(lambda: "third" not in pool.nodes)):
+            results.append(result)
+            if "second" in pool.nodes and "second" in cluster.nodes:
+                cluster.remove("second")
+                cluster.add("third", 1)
+        nodes = set(pool.nodes)
+    cluster.remove("third")
+    assert texts(results) == echoes(*range(len(results)))
+    assert nodes == {"head", "second", "third"}
+
+
+def test_the_code_travels(cluster: TestCluster, log: Path) -> None:
+    """An engine runs the code of the run, wherever a node has another one."""
+    with engines(cluster.address, log, driver="tests.engines.test_ray:PlaceOfCode") as pool:
+        assert "runtime_resources" in pool.wait_ready().description
+
+
+class PlaceOfCode:
+    """A driver that tells where its code lies."""
+
+    def __init__(self, *_: object) -> None:
+        import batchinfer
+
+        self.info = EngineInfo(1, 1, str(batchinfer.__file__))
+
+    def busy(self) -> bool:
+        return False
+
+
+def test_a_cluster_without_vllm(cluster: TestCluster, log: Path) -> None:
+    """A node that lacks vLLM says so, by its name."""
+    with (
+        engines(cluster.address, log, driver=VLLM_DRIVER) as pool,
+        pytest.raises(ModelError, match=r"On the node head: vLLM is not installed: pip install"),
+    ):
+        pool.wait_ready()
+
+
+def test_what_an_engine_printed_before_it_failed(cluster: TestCluster, log: Path, diary: str) -> None:
+    """The last words of an engine are in the log of the run, and its sentence says where."""
+    script = {"prints": "loading the shards", "loads": ["it is a picture"], "diary": diary}
+    with (
+        engines(cluster.address, log, script=script) as pool,
+        pytest.raises(ModelError, match=f"On the node head: it is a picture.*{log}"),
+    ):
+        pool.wait_ready()
+    assert "On the node head, the engine printed:\nloading the shards" in log.read_text(encoding="utf-8")
+
+
+def test_a_death_while_loading_stops_the_run(cluster: TestCluster, log: Path, diary: str) -> None:
+    """An engine that dies before it is ready would die again."""
+    with (
+        engines(cluster.address, log, script={"loads": ["die"], "diary": diary}) as pool,
+        pytest.raises(Stopped, match=r"on the node head died .exit code -9. while it loaded the model"),
+    ):
+        pool.wait_ready()
+
+
+@pytest.mark.parametrize(
+    ("section", "sentence"),
+    [
+        (
+            {"cpus": None},
+            "The Ray cluster has no node with the 1 GPU of an engine; the largest of 1 node has 0: set engine.cpus",
+        ),
+        (
+            {"cpus": 3},
+            "The Ray cluster has no node with the 3 CPUs of an engine; the largest of 1 node has 2: lower engine.cpus",
+        ),
+    ],
+)
+def test_too_few_devices(cluster: TestCluster, log: Path, section: dict[str, Any], sentence: str) -> None:
+    """An engine that fits on no node is waited for as long as the job says, and the sentence says what there is."""
+    with (
+        engines(cluster.address, log, wait="1s", **section) as pool,
+        pytest.raises(UsageError, match=sentence) as refused,
+    ):
+        pool.wait_ready()
+    assert refused.value.field == ("engine", "tensor_parallel" if section["cpus"] is None else "cpus")
+
+
+def test_no_cluster_there(log: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An address at which nobody listens, or no cluster on this machine, is a fault of the job file."""
+    with pytest.raises(UsageError, match=r"There is no Ray cluster at 127\.0\.0\.1:9: correct the address") as refused:
+        RayCluster("127.0.0.1:9", log).__enter__()
+    assert refused.value.field == ("engine", "address")
+    monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:9")
+    with pytest.raises(UsageError, match=r"There is no Ray cluster at 127\.0\.0\.1:9"):
+        RayCluster("auto", log).__enter__()
+
+
+def test_another_version_of_ray(
+    cluster: TestCluster, log: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A cluster of another version is named with both. Staged: this machine's Ray says that it is another one."""
+    (tmp_path / "sitecustomize.py").write_text("import ray\nray.__version__ = '2.50.1'\n", encoding="utf-8")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    with pytest.raises(UsageError) as refused:
+        RayCluster(cluster.address, log).__enter__()
+    python, there = platform.python_version(), importlib.metadata.version("ray")
+    assert str(refused.value) == (
+        f"The Ray cluster at {cluster.address} has Ray {there} on Python {python}, and this machine Ray 2.50.1 on Python "
+        f"{python}: both must be the same, Python but for its last number."
+    )
+    assert refused.value.field == ("engine", "address")
+
+
+def test_ray_is_an_extra(log: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without Ray the extra is named."""
+    monkeypatch.setattr(importlib.util, "find_spec", lambda _name: None)
+    with pytest.raises(MissingExtra, match=r"Ray is not installed: pip install 'batchinfer-cache\[ray\]'"):
+        RayCluster("auto", log).__enter__()
+
+
+def test_the_way_to_the_cluster_is_lost(cluster: TestCluster, log: Path) -> None:
+    """A run whose connection breaks ends in a sentence, and can be resumed."""
+    with engines(cluster.address, log, script={"answer": "echo", "slow": 0.01}) as pool:
+        answers = pool.generate(TASK, prompts(*range(1000)))
+        next(answers)
+        connected = pool._launch.__self__  # type: ignore[attr-defined]
+        os.kill(connected._gateway.process.pid, signal.SIGKILL)
+        with pytest.raises(Stopped, match=f"The Ray cluster at {cluster.address} is lost"):
+            list(answers)
+
+
+def test_a_model_must_lie_on_the_nodes(tmp_path: Path) -> None:
+    """A folder that a node lacks, or has with other files, is named."""
+    folder = tmp_path / "model"
+    folder.mkdir()
+    (folder / "config.json").write_text("{}", encoding="utf-8")
+    check_folders({str(folder): folder_digest(folder)})
+    with pytest.raises(ModelError, match="model holds other files there than where the job runs"):
+        check_folders({str(folder): "0" * 64})
+    with pytest.raises(ModelError, match="elsewhere is not there: put the model on a disk that all nodes share"):
+        check_folders({str(tmp_path / "elsewhere"): "0" * 64})
+
+
+@pytest.fixture
+def batchinfer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Cli:
+    """The command line, whose engines follow a script."""
+    monkeypatch.chdir(tmp_path)
+    return Cli(monkeypatch, capsys, tmp_path / "home")
+
+
+def test_a_job_runs_on_a_cluster(cluster: TestCluster, tmp_path: Path, tiny: Path, batchinfer: Cli) -> None:
+    """`plan` says what room there is, and `run` publishes what the cluster's engines answered."""
+    engine = {"kind": "ray", "address": cluster.address, "cpus": 1, "replicas": 3}
+    write_job(tmp_path / "jobs" / "shop", numbered(50), tiny, script={"answer": "echo"}, engine=engine)
+    planned = batchinfer("plan", "shop")
+    assert "Ray: 1 node, with room for 2 of 3 engines." in planned.err
+    done = batchinfer("run", "shop", "--json")
+    assert (done.json["generated"], done.json["version"]) == (50, 1)
+
+
+def test_a_cluster_of_this_machine_alone(tmp_path: Path, tiny: Path, batchinfer: Cli) -> None:
+    """`address: local` starts one for the run, of which nothing is left."""
+    engine = {"kind": "ray", "address": "local", "cpus": 1, "replicas": 1}
+    write_job(tmp_path / "jobs" / "shop", numbered(5), tiny, script={"answer": "echo"}, engine=engine)
+    assert batchinfer("run", "shop", "--json").json["generated"] == 5
+    assert not list(tmp_path.glob("batchinfer-ray-*"))
+
+
+@pytest.mark.parametrize("command", ["plan", "run"])
+def test_no_cluster_fails_in_a_plan_as_in_a_run(tmp_path: Path, tiny: Path, batchinfer: Cli, command: str) -> None:
+    """With the file and the line of the address."""
+    write_job(tmp_path / "jobs" / "shop", numbered(5), tiny, engine={"kind": "ray", "address": "127.0.0.1:9"})
+    done = batchinfer(command, "shop")
+    assert done.code == 2
+    assert "job.yaml: line 13: engine.address: there is no Ray cluster at 127.0.0.1:9: correct the address" in done.err
