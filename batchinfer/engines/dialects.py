@@ -22,6 +22,7 @@ NOT_CHAT = {
     "repetition_penalty": 1.0,
 }  # sampling that OpenAI's API lacks, at what it does anyway
 FILTERED = "content_filter"
+MOST_COUNTED = (1 << 31) - 1  # tokens
 TOKEN = "token_id:"  # noqa: S105 - how vLLM spells a token by its number
 
 
@@ -44,7 +45,7 @@ class Dialect(ABC):
     def read(self, prompt: Prompt, reply: Any) -> Generation | Failure:
         """What a reply says of the prompt. Raises Broken for one that lacks what it must have."""
         try:
-            return self._read(prompt, reply)
+            return _storable(self._read(prompt, reply))
         except (LookupError, TypeError, ValueError, AttributeError) as exc:
             raise Broken("sent a reply that lacks what an answer must have") from exc
 
@@ -77,7 +78,7 @@ class TokenDialect(Dialect):
 
     def _read(self, prompt: Prompt, reply: Any) -> Generation | Failure:
         choices, usage = sorted(reply["choices"], key=lambda choice: int(choice["index"])), reply["usage"]
-        read, sent = int(usage["prompt_tokens"]), _sent(prompt)
+        read, sent = _count(usage["prompt_tokens"]), _sent(prompt)
         if read != sent:
             said = (
                 f"The server read {read:,} tokens where {sent:,} were sent: it is not vLLM's own, or changes prompts."
@@ -99,7 +100,7 @@ class TokenDialect(Dialect):
             finish_reason=str(choices[0]["finish_reason"] or "unknown"),
             prompt_tokens=read,
             cached_tokens=_cached(usage),
-            output_tokens=0 if is_whole else int(usage["completion_tokens"]),
+            output_tokens=0 if is_whole else _count(usage["completion_tokens"]),
             logprobs=logprobs,
         )
 
@@ -147,11 +148,18 @@ class ChatDialect(Dialect):
             prompt_key=prompt.prompt_key,
             text="" if logprobs is not None else str(choice["message"]["content"] or ""),
             finish_reason=str(choice["finish_reason"] or "unknown"),
-            prompt_tokens=int(usage.get("prompt_tokens") or 0),
+            prompt_tokens=_count(usage.get("prompt_tokens") or 0),
             cached_tokens=_cached(usage),
-            output_tokens=int(usage.get("completion_tokens") or 0),
+            output_tokens=_count(usage.get("completion_tokens") or 0),
             logprobs=logprobs,
         )
+
+
+def _storable(result: Generation | Failure) -> Generation | Failure:
+    """The same. Raises ValueError for a text with half a surrogate pair, which JSON may have and nothing can store."""
+    if isinstance(result, Generation):
+        (result.text + result.finish_reason).encode()
+    return result
 
 
 def _followed(kind: str, value: Any) -> Any:
@@ -238,7 +246,14 @@ def _finite(value: Any) -> float | None:
 
 def _cached(usage: Mapping[str, Any]) -> int:
     """Tokens of the prompt that the server had computed before, where it says so."""
-    return int((usage.get("prompt_tokens_details") or {}).get("cached_tokens") or 0)
+    return _count((usage.get("prompt_tokens_details") or {}).get("cached_tokens") or 0)
+
+
+def _count(value: Any) -> int:
+    """A number of tokens. Raises ValueError for what is none."""
+    if not isinstance(value, int) or not 0 <= value <= MOST_COUNTED:
+        raise ValueError(f"{value!r} is no count")
+    return value
 
 
 def _score_missing(prompt: Prompt) -> Failure:

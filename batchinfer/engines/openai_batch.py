@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from types import TracebackType
 from typing import Any, BinaryIO, TypeVar
+from urllib.parse import quote
 
 from batchinfer.core.cost import Devices
 from batchinfer.core.home import JobData
@@ -175,7 +176,7 @@ class OpenAIBatchEngine(ServerEngine):
                     return dict(batch)
             if not page.get("has_more") or not page["data"]:
                 return None
-            after = f"&after={page['data'][-1]['id']}"
+            after = f"&after={quote(str(page['data'][-1]['id']))}"
         return None
 
     def _take_answers(self, dialect: Dialect, *, is_read: bool) -> Iterator[Generation | Failure]:
@@ -198,7 +199,7 @@ class OpenAIBatchEngine(ServerEngine):
     def _batch(self, part: BatchPart) -> dict[str, Any]:
         """A part's batch as it is now. Raises a ServerFault."""
         try:
-            return dict(self._api.get(f"/batches/{part.batch}"))
+            return dict(self._api.get(f"/batches/{quote(str(part.batch), safe='')}"))
         except Away as exc:
             if not exc.is_other:
                 raise
@@ -316,7 +317,7 @@ class OpenAIBatchEngine(ServerEngine):
 def _fetch(api: ServerApi, name: str, file: BinaryIO) -> None:
     file.seek(0)
     file.truncate()
-    api.download(f"/files/{name}/content", file)
+    api.download(f"/files/{quote(name, safe='')}/content", file)
 
 
 def openai_batch_engine(

@@ -85,12 +85,14 @@ def find_served(api: ServerApi, spec: ServerSpec, asked: AskedModel, tokenizer: 
 
 
 def _find_served(api: ServerApi, spec: ServerSpec, asked: AskedModel, tokenizer: Tokenizer) -> ServedModel:
-    card = _card(listed_models(api), api, spec, asked)
-    name, length = str(card["id"]), card.get("max_model_len")
+    cards = listed_models(api)
+    card = _card(cards, api, spec, asked)
+    base = next((each for each in cards if each["id"] == card.get("parent")), card)  # what an adapter stands on
+    name, length = str(card["id"]), base.get("max_model_len")
     checked = [f"The server at {api.base_url} lists {name}{_root_text(card)}."]
-    unshown = [*_name_unshown(card, asked), *_settings_unshown(card, asked.config)]
+    unshown = [*_names_unshown(card, base, asked), *_settings_unshown(base, asked.config)]
     tells_tokens = card.get("owned_by") == "vllm" and tokenizer.is_known
-    tokens = _tokens_of_probe(api, str(card.get("parent") or name)) if tells_tokens else None
+    tokens = _tokens_of_probe(api, str(base["id"])) if tells_tokens else None
     if tokens is not None:
         checked.append(_compared(tokens, api, asked, tokenizer))
     elif tokenizer.is_known:
@@ -113,9 +115,15 @@ def listed_models(api: ServerApi) -> list[Mapping[str, Any]]:
     """The server's list of models. Raises ModelError for what is no such list."""
     try:
         content = api.get("/models", seconds=SECONDS)
-        return [card for card in content["data"] if isinstance(card["id"], str)]
-    except (Broken, Refused, LookupError, TypeError) as exc:
+        cards = [{name: value for name, value in card.items() if _is_plain(value)} for card in content["data"]]
+        return [card for card in cards if isinstance(card.get("id"), str)]
+    except (Broken, Refused, LookupError, TypeError, AttributeError) as exc:
         raise no_api(api) from exc
+
+
+def _is_plain(value: Any) -> bool:
+    """Whether a value can stand in a sentence, and be taken for a path."""
+    return not isinstance(value, str) or value.isprintable()
 
 
 def check_batches(api: ServerApi) -> None:
@@ -167,13 +175,12 @@ def _root_text(card: Mapping[str, Any]) -> str:
     return f", which is {root}" if root and root != card["id"] else ""
 
 
-def _name_unshown(card: Mapping[str, Any], asked: AskedModel) -> list[str]:
-    """What the names in the list leave open."""
-    if asked.config.adapter is None:
-        return [] if asked.is_named(card) else [f"that {card['id']} is {asked.id}"]
-    if _is_folder(card.get("root"), asked.config.adapter) and card.get("parent"):
-        return []
-    return [f"that {card['id']} is the adapter in {asked.config.adapter}"]
+def _names_unshown(card: Mapping[str, Any], base: Mapping[str, Any], asked: AskedModel) -> list[str]:
+    """What the names in the list leave open. base: the entry of the model that an adapter stands on; else the same one."""
+    unshown, adapter = [] if asked.is_named(base) else [f"that {base['id']} is {asked.id}"], asked.config.adapter
+    if adapter is not None and not _is_folder(card.get("root"), adapter):
+        unshown.append(f"that {card['id']} is the adapter in {adapter}")
+    return unshown
 
 
 def _settings_unshown(card: Mapping[str, Any], config: EngineConfig) -> list[str]:

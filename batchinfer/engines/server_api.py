@@ -19,7 +19,7 @@ from urllib.parse import urlsplit
 
 from batchinfer.core.files import os_errors
 from batchinfer.core.version import __version__
-from batchinfer.errors import MissingExtra, UsageError
+from batchinfer.errors import MissingExtra, UsageError, shortened
 
 try:
     import urllib3
@@ -29,7 +29,7 @@ except ImportError as exc:
 
 MOST_BYTES, PIECE = 64 << 20, 1 << 20  # of a reply; of a file that is read piece by piece
 CONNECT_SECONDS = 10.0
-OK, REFUSED, NO_ENTRY, GONE, BROKEN = 200, 400, (401, 403), (404, 408, 425, 502, 504), 500
+OK, REDIRECTED, REFUSED, NO_ENTRY, GONE, BROKEN = 200, 300, 400, (401, 403), (404, 408, 425, 502, 504), 500
 SHED = (429, 503)  # with or without Retry-After: too much at once
 SAID = 300  # characters of what a server says that a sentence repeats
 
@@ -130,7 +130,7 @@ class ServerApi:
                 method, f"{self.base_url}{path}", body=body, headers={**self._headers, **headers}, timeout=timeout,
                 retries=False, redirect=False, preload_content=False,
             )  # fmt: skip
-            if reply.status != OK:
+            if not OK <= reply.status < REDIRECTED:
                 raise _fault(reply.status, reply.headers, _content(reply))
             yield reply
             reply.release_conn()
@@ -161,7 +161,7 @@ def _content(reply: urllib3.BaseHTTPResponse) -> bytes:
 
 
 def _fault(status: int, headers: Mapping[str, str], content: bytes) -> ServerFault:
-    """What a status other than 200 means."""
+    """What a status means that is no success."""
     if status in NO_ENTRY:
         return NoEntry(f"does not take the key (HTTP {status})")
     said = f"answers with HTTP {status}"
@@ -178,7 +178,7 @@ def _fault(status: int, headers: Mapping[str, str], content: bytes) -> ServerFau
 def refusal_of(response: Mapping[str, Any]) -> Refused | None:
     """Why a request within a batch was refused for good; None if it was answered. Raises Broken where it may be made again."""
     status = int(response["status_code"])
-    if status == OK:
+    if OK <= status < REDIRECTED:
         return None
     fault = _fault(status, {}, json.dumps(response.get("body")).encode())
     if isinstance(fault, Refused):
@@ -194,7 +194,7 @@ def error_message(content: bytes) -> str:
         said = error if isinstance(error, str) else error.get("message") or found.get("detail") or ""
     except (ValueError, AttributeError, RecursionError):
         return ""
-    return " ".join(str(said).split())[:SAID].rstrip(".")
+    return shortened(" ".join(str(said).split()), SAID).rstrip(".")
 
 
 def _retry_after(header: str | None) -> float | None:

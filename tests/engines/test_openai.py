@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -133,6 +133,33 @@ def test_a_choice_outside_what_came_back_is_a_failure(bench: Bench) -> None:
         [failure] = bench.ask(1, Task({"temperature": 0.0}, score_tokens=(80, 78))).values()
         assert isinstance(failure, Failure)
         assert failure.reason == "score_missing"
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda reply: reply.update(choices=[]),
+        lambda reply: reply.update(choices=None),
+        lambda reply: reply.update(usage=None),
+        lambda reply: reply["usage"].update(completion_tokens=1 << 40),
+        lambda reply: reply["usage"].update(completion_tokens=-1),
+        lambda reply: reply["choices"][0].update(text="half a pair: \ud83d"),
+        lambda reply: reply["choices"][0].pop("finish_reason"),
+    ],
+)
+def test_a_reply_that_nobody_can_use_fails_the_row(bench: Bench, change: Callable[[dict[str, Any]], object]) -> None:
+    """Whatever stands in it, the row fails with a sentence, and what is told can be stored."""
+
+    def changed(reply: dict[str, Any]) -> dict[str, Any]:
+        change(reply)
+        return reply
+
+    with bench.engine() as made:
+        made.wait_ready()
+        bench.server.answer = changed
+        [failure] = made.generate(ASK, prompts(1))
+    assert isinstance(failure, Failure)
+    assert (failure.reason, "lacks what an answer must have" in failure.detail) == ("engine_error", True)
 
 
 def test_a_server_that_reads_other_tokens_fails_the_prompt(bench: Bench) -> None:
@@ -418,6 +445,9 @@ class TestTheModel:
         bench.adapter, bench.server.models = adapter, [base, card("ours", root=adapter, parent=str(tiny))]
         bench.ask(1)
         assert bench.server.asked[-1]["model"] == "ours"
+        bench.server.models = [card("another"), card("ours", root=adapter, parent="another")]
+        with pytest.raises(ModelError, match=rf"open is that another is {tiny}\."):
+            bench.ask(1)
         bench.server.models = [base, other]
         with pytest.raises(ModelError, match=rf"lists {tiny}, named, not the adapter {adapter}"):
             bench.ask(1)
@@ -449,6 +479,15 @@ class TestTheModel:
         url = bench.server.url.removesuffix("/v1") + address
         with pytest.raises(ModelError, match=said):
             bench.ask(1, base_url=url)
+
+    @pytest.mark.parametrize("entry", [3, {}, {"id": 5}, {"id": "\ud83d"}, {"id": "other", "root": "/a\0b"}, None])
+    def test_a_list_with_anything_in_it(self, bench: Bench, tiny: Path, entry: Any) -> None:
+        """What is no model's entry is passed over, or the address is no such API's."""
+        bench.server.models = [entry, card(str(tiny))]
+        try:
+            assert isinstance(bench.ask(1)["0"], Generation)
+        except ModelError as exc:
+            assert "is no OpenAI-compatible API" in str(exc)  # noqa: PT017 - one or the other
 
     def test_a_key_that_the_server_does_not_take(self, bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
         """The sentence names the variable, and never the key."""
