@@ -47,6 +47,8 @@ def print_summary(report: RunReport, *, asks: bool) -> None:
     ]
     rows = [(name, f"{count:,}") for name, count in counts] + _rates(report)
     rows.append(("time", duration(report.seconds or 0)))
+    if report.estimate is not None:
+        rows.append(("  as it was estimated", duration(report.estimate.seconds)))
     if report.engine_load_seconds:
         rows.append(("  of which to load the model", duration(report.engine_load_seconds)))
     rows += cost_rows(report)

@@ -27,7 +27,7 @@ from tests.factories import LENIENT, Quiet, imports_job
 from tests.in_process import InProcess
 from tests.tiny import Cli, make_job, numbered, stored
 
-ROWS = 16
+ROWS = 8
 Speed = Callable[[Mapping[str, Any]], float]
 
 
@@ -73,7 +73,7 @@ class Machine:
 
 @pytest.fixture
 def shop(tmp_path: Path, tiny: Path) -> tuple[Job, JobData]:
-    return make_job(tmp_path / "shop", numbered(1200), tiny, script={"max_model_len": 500}, gate=LENIENT)
+    return make_job(tmp_path / "shop", numbered(600), tiny, script={"max_model_len": 500}, gate=LENIENT)
 
 
 def tuned(
@@ -116,7 +116,7 @@ def test_the_fastest_is_found_and_nothing_asked_twice(
     assert best.gain > best.spread
     asked = sum(rows for _, rows in machine.tried)
     assert stored(shop[1]) == (asked, asked)
-    assert (report.generated, report.remaining) == (asked, 1200 - asked)
+    assert (report.generated, report.remaining) == (asked, 600 - asked)
     slow = next(each for each in report.tried if each.options == {"max_num_seqs": 32})
     assert slow.rows == ROWS  # it was left out after the first round
     assert all(options["max_model_len"] == 500 for options, _ in machine.tried)
@@ -176,7 +176,7 @@ def test_a_stop_ends_it(shop: tuple[Job, JobData], monkeypatch: pytest.MonkeyPat
 @pytest.mark.long
 def test_a_short_list_is_used_up_or_refused(tmp_path: Path, tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Trials shrink with what is left, and end when too little is; with less than eight prompts each nothing begins."""
-    short = make_job(tmp_path / "short", numbered(70), tiny, gate=LENIENT)
+    short = make_job(tmp_path / "short", numbered(38), tiny, gate=LENIENT)
     report, machine = tuned(short, paced({}, 0.1), monkeypatch, *SEQS)
     assert report.remaining >= 0
     assert [rows for _, rows in machine.tried] == [ROWS] * 4
@@ -250,13 +250,13 @@ def test_tune_says_and_writes_it(
 ) -> None:
     """A table for people, and with --write the job file."""
     batchinfer = Cli(monkeypatch, capsys, tmp_path / "home")
-    job, data = make_job(tmp_path / "shop", numbered(1200), tiny, gate=LENIENT)
+    job, data = make_job(tmp_path / "shop", numbered(600), tiny, gate=LENIENT)
     machine = Machine(data, paced({("max_num_seqs", 256): 2.0}, 0.02), monkeypatch)
     monkeypatch.setattr("batchinfer.pipeline.tune._asking", lambda _data, _console: machine)
-    done = batchinfer("tune", job.folder, "--rows", 16, "--try", "max_num_seqs=64,256")
+    done = batchinfer("tune", job.folder, "--rows", 8, "--try", "max_num_seqs=64,256")
     assert "Fastest: max_num_seqs=256" in done.out
     assert "tune shop --write" in done.out
-    told = batchinfer("tune", job.folder, "--rows", 16, "--try", "max_num_seqs=64,256", "--write", "--json").json
+    told = batchinfer("tune", job.folder, "--rows", 8, "--try", "max_num_seqs=64,256", "--write", "--json").json
     assert (told["best"], told["written"]) == ({"max_num_seqs": 256}, True)
     assert options_of(reader.load(str(job.folder), {})) == {"max_num_seqs": 256}
     assert batchinfer("tune", job.folder, "--try", "dtype=float16").code == 2
