@@ -172,7 +172,7 @@ def test_two_models_are_never_loaded_at_once(tmp_path: Path, tiny: Path, monkeyp
     loaded: list[str] = []
 
     @contextlib.contextmanager
-    def engine_for(_job: Job, _data: JobData, config: EngineConfig, *_: object) -> Iterator[TwoModels]:
+    def engine_for(_job: Job, _data: JobData, config: EngineConfig, *_: object, **_more: object) -> Iterator[TwoModels]:
         loaded.append("large" if config.adapter else "small")
         yield TwoModels()
         loaded.append("end")
