@@ -17,7 +17,7 @@ from batchinfer.job.reader import Job
 from batchinfer.pipeline.run import run
 from batchinfer.planning.prepare import Options
 from tests.batch_server import BatchServer, serving_batches
-from tests.openai_server import HALF, Fault, ScriptedServer, card, serving
+from tests.openai_server import BUSY, HALF, Fault, ScriptedServer, card, serving
 from tests.tiny import Cli, RecordingConsole, make_job, numbered, press, process, stored, until, write_job
 
 
@@ -127,6 +127,26 @@ def test_a_server_that_refuses_all_stops_the_run_early(tmp_path: Path, tiny: Pat
     with pytest.raises(Stopped, match=r"Stopped early: all .* rows that are finished failed"):
         run(job, data, Options(), RecordingConsole())
     assert len(server.asked) <= 20 + 4
+
+
+@pytest.mark.long
+def test_a_server_that_sheds_half_of_its_load_is_slow_and_restarts(
+    tmp_path: Path, tiny: Path, server: ScriptedServer
+) -> None:
+    """All at once: the run completes, and each row is there once."""
+
+    def shed(number: int, _content: dict[str, Any]) -> Fault | None:
+        if number == 30:
+            server.stop()
+            server.start()
+            return HALF
+        return BUSY if number % 2 else Fault(late=0.02)
+
+    server.fault = shed
+    job, data = shop(tmp_path, tiny, server, rows=60)
+    report = run(job, data, Options(), RecordingConsole())
+    assert (report.generated, report.failed, report.version) == (60, 0, 1)
+    assert stored(data) == (60, 60)
 
 
 class Watching(RecordingConsole):
