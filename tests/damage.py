@@ -13,10 +13,10 @@ from typing import Any
 import lmdb
 
 from batchinfer.core.home import JobData
+from batchinfer.versions.extents import MAGIC, Extents
 from batchinfer.versions.folders import folder_of
 from batchinfer.versions.layout import CHECKS, INDEX, LOOKUP, MANIFEST, PREDICTIONS
 from batchinfer.versions.pointers import CURRENT
-from batchinfer.versions.slices import Slices
 from batchinfer.versions.tree import PageTree, page_checks
 
 Damage = Callable[[Path], object]
@@ -162,8 +162,9 @@ def other_entries(folder: Path) -> None:
     ):
         for number in range(content["rows"]):
             transaction.put(b"%016d" % number, b'{"no": "prediction"}')
-    (folder / CHECKS).write_bytes(page_checks(path))
-    (folder / INDEX).write_bytes(Slices.of(PageTree(path, folder / CHECKS)).to_bytes())
+    checks = page_checks(path)
+    (folder / CHECKS).write_bytes(checks)
+    Extents.of(PageTree(path, checks)).write(folder / INDEX)
     made_to_fit(folder)
 
 
@@ -184,6 +185,18 @@ def as_before(folder: Path) -> None:
     made_to_fit(folder)
 
 
+def without_index(folder: Path) -> None:
+    """No damage: a version as it was made before lookup files had an index."""
+    (folder / INDEX).unlink()
+    made_to_fit(folder)
+
+
+def foreign_index(folder: Path) -> None:
+    """An index that leads nowhere, of the right size."""
+    path = folder / INDEX
+    path.write_bytes(MAGIC + bytes(path.stat().st_size - len(MAGIC)))
+
+
 def rot(path: Path, share: float = 1.0) -> None:
     """Flips bits in place all over a file, as a disk may, and keeps its size. share: of the pages."""
     with path.open("r+b") as file:
@@ -197,7 +210,7 @@ def rot(path: Path, share: float = 1.0) -> None:
 
 
 HONEST = (unknown_format, of_another_job, unknown_kind, no_list, nested, odd_max_age, undated, escaping, fewer_entries,
-          other_entries, other_key, as_before)  # fmt: skip
+          other_entries, other_key, as_before, without_index)  # fmt: skip
 """Damages after which the manifest is still the one that CURRENT names."""
 
 VERSIONS: dict[str, tuple[Damage, str]] = {
@@ -209,7 +222,7 @@ VERSIONS: dict[str, tuple[Damage, str]] = {
     "truncated predictions": (cut(PREDICTIONS), "predictions.parquet is damaged: its checksum differs"),
     "empty manifest": (emptied(MANIFEST), "manifest.json is damaged"),
     "empty lookup file": (emptied(LOOKUP), "lookup.lmdb is truncated or corrupt"),
-    "wrong checksum of the lookup file": (flipped(LOOKUP), "lookup.lmdb is damaged: its checksum differs"),
+    "wrong checksum of the lookup file": (flipped(LOOKUP), "lookup.lmdb is damaged: "),
     "wrong checksum of the predictions": (flipped(PREDICTIONS), "predictions.parquet is damaged: its checksum"),
     "wrong checksum of the manifest": (flipped(MANIFEST), "manifest.json is"),
     "lookup file of zeros": (zeroed(LOOKUP), "lookup.lmdb cannot be opened"),
@@ -219,9 +232,6 @@ VERSIONS: dict[str, tuple[Damage, str]] = {
         "predictions.parquet is missing or cannot be read: It is no plain file",
     ),
     "a pipe for checksums": (piped(CHECKS), "It is no plain file"),
-    "no index, where the manifest has one": (without(INDEX), "lookup.index'"),
-    "truncated index": (cut(INDEX), "lookup.index is damaged: it differs from its own checksum"),
-    "an index of other bytes": (flipped(INDEX), "lookup.index is damaged: it differs from its own checksum"),
     "unknown format": (unknown_format, "has format 2, and this batchinfer knows 1: upgrade it"),
     "a manifest of another job": (of_another_job, "is a version of the job shoes, not of shop"),
     "unknown kind of a key column": (unknown_kind, "has the unknown kind colour"),
@@ -234,6 +244,14 @@ VERSIONS: dict[str, tuple[Damage, str]] = {
     "something else than predictions": (other_entries, "holds something other than predictions"),
 }
 """By name: what is done to a version's folder, and what is said of it."""
+
+INDEXES: dict[str, tuple[Damage, str]] = {
+    "no index, where the manifest has one": (without(INDEX), "lookup.index is missing or cannot be read: No such file"),
+    "truncated index": (cut(INDEX), "lookup.index is truncated or corrupt: its size differs"),
+    "an index of other bytes": (flipped(INDEX), "lookup.index is damaged: its checksum differs"),
+    "an index of another version": (foreign_index, "lookup.index is damaged: its checksum differs"),
+}
+"""The same of the index, without which look-ups take longer and no more."""
 
 POINTERS: dict[str, bytes] = {
     "empty": b"",

@@ -9,7 +9,7 @@ $BATCHINFER_HOME/
         cache.lock         held while a cache is written whose path DuckDB misreads
         run.lock           held by a run, with its process id
         versions.lock      held for a moment while versions are added or removed, or another one is served
-        versions/000001/   published: predictions.parquet, lookup.lmdb, manifest.json
+        versions/000001/   published: predictions.parquet, lookup.lmdb and its index, manifest.json
         rejected/r7/       a candidate that failed its gate
         CURRENT            the version that was published last
         PIN                the version that is served instead, if there is one

@@ -1,4 +1,4 @@
-"""predictions.parquet to lookup.lmdb: the hash of a lookup key, and its finished answer; and lookup.crc, the checksums of its pages."""
+"""predictions.parquet to lookup.lmdb: the hash of a lookup key, and its finished answer; and to the checksums and index of that."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from batchinfer.core.long_rows import read_batches
 from batchinfer.core.set_aside import SetAside
 from batchinfer.core.sql import literal, query_json
 from batchinfer.errors import StoreError
+from batchinfer.versions.extents import Extents
 from batchinfer.versions.layout import CHECKS, INDEX, LOOKUP, PREDICTIONS, version_column
-from batchinfer.versions.slices import Slices
 from batchinfer.versions.tree import PageTree, page_checks
 
 
 def write_lookup(db: duckdb.DuckDBPyConnection, key: Sequence[Column], target: Path, job: str, *, is_json: bool) -> int:
-    """lookup.lmdb from predictions.parquet, both in `target`: hash of the lookup key → the finished JSON body; and lookup.crc.
+    """lookup.lmdb from predictions.parquet, both in `target`: hash of the lookup key → the finished JSON body; lookup.crc; lookup.index.
 
     db: any; no table of it is read. is_json: whether predictions are JSON values. Returns the number of entries.
     """
@@ -61,8 +61,9 @@ def write_lookup(db: duckdb.DuckDBPyConnection, key: Sequence[Column], target: P
             count += added
         environment.sync(force=True)
     with os_errors(target):
-        (target / CHECKS).write_bytes(page_checks(path))
-        (target / INDEX).write_bytes(Slices.of(PageTree(path, target / CHECKS)).to_bytes())
+        checks = page_checks(path)
+        (target / CHECKS).write_bytes(checks)
+        Extents.of(PageTree(path, checks)).write(target / INDEX)
     return count
 
 

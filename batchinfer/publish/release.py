@@ -241,7 +241,7 @@ def _publish(
 def make_findable(
     db: duckdb.DuckDBPyConnection, key: Sequence[Column], draft: Path, spec: JobSpec, info: Info
 ) -> Terms | None:
-    """Writes lookup.lmdb, and matcher.bin if the job has a match section; returns, and tells, what the matcher holds.
+    """Writes lookup.lmdb and what it is read by, and matcher.bin if the job wants one; returns, and tells, what that holds.
 
     db: any; no table of it is read.
     """

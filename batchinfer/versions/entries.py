@@ -1,9 +1,9 @@
-"""Finds entries in lookup.lmdb: one read of a part of it, a slice, which is compared with its checksum before it is believed.
+"""Finds entries in lookup.lmdb: one read of a part of it, an extent, which is compared with its checksum before it is believed.
 
-    key ─► bucket ─► slice: begin, size, checksum ─► its bytes ─► body, or the first of the body's own pages
+    key ─► bucket ─► extent: begin, size, checksum ─► its bytes ─► body, or the first of the body's own pages
 
-All but the last two steps are in memory, read from lookup.index when the file is opened. Bodies that were asked for last are
-kept. In an old version, which has no lookup.index, a slice is a whole leaf of the tree.
+All but the last two steps are in memory, as lookup.index has them. Bodies that were asked for last are kept. A version without
+lookup.index is read by whole leaves, each of which the tree judges as any page.
 """
 
 from __future__ import annotations
@@ -14,29 +14,25 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from zlib import crc32
 
-from batchinfer.core.open_file import DamagedFile
+from batchinfer.versions.extents import Buckets, Extents
 from batchinfer.versions.kept_bodies import KeptBodies
-from batchinfer.versions.slices import Buckets, Slices
-from batchinfer.versions.tree import KEY, LEAF, NO_LIMIT, NODE, PageTree
+from batchinfer.versions.tree import KEY, LEAF, NO_LIMIT, NODE, PageTree, unpack_node
 
 ROOM = 4 << 20  # bytes of bodies that are kept
 BESIDE = 200  # bytes that keeping a body takes beside it
 KEY_LENGTH = struct.pack("=H", KEY)  # stands before each key; a body, which is JSON, has no NUL, so it is never in one
 BEFORE_KEY, BEFORE_BODY = NODE - len(KEY_LENGTH), NODE + KEY  # bytes of a node before that, and before its body
-_unpack_node = struct.Struct("=HHHH").unpack_from  # two halves of a number, flags, length of the key
 _unpack_begin = struct.Struct(">I").unpack_from
 
 
 class EntryFile:
     """An open lookup file. Any number of threads may ask it. Every fault of the file is a DamagedFile."""
 
-    def __init__(self, path: Path, checks: Path | None, index: Path | None) -> None:
-        """checks: the checksums of its pages; index: of its slices. None in an old version. Raises OSError or DamagedFile."""
+    def __init__(self, path: Path, checks: bytes | None = None, extents: Extents | None = None) -> None:
+        """checks: as lookup.crc has them; extents: of this very file; old versions have none. Raises OSError or DamagedFile."""
         self._tree = PageTree(path, checks)
-        self._index = index
-        slices = Slices.of_leaves(self._tree) if index is None else Slices.read(index)
-        self._begins, self._firsts, self._sizes = slices.begins, slices.firsts, slices.sizes
-        self._checks = slices.checks if slices.checks or not slices.begins else None
+        self._are_leaves = extents is None
+        self._begins, self._firsts, self._checks, self._sizes = extents or Extents.of_leaves(self._tree)
         self._shift, self._starts = Buckets.of(self._firsts)
         self._pread = self._tree.file.pread
         self._kept = KeptBodies[bytes](ROOM)
@@ -76,37 +72,42 @@ class EntryFile:
 
     def _find(self, key: bytes, most: int) -> bytes | None:
         begin: int = _unpack_begin(key)[0]
-        bucket, starts, checks = begin >> self._shift, self._starts, self._checks
+        bucket, starts, are_leaves = begin >> self._shift, self._starts, self._are_leaves
         place = bisect_right(self._firsts, begin, starts[bucket], starts[bucket + 1]) - 1
         while place >= 0:
-            try:
-                part = self._pread(self._sizes[place], self._begins[place])
-            except (OSError, OverflowError):
-                part = b""
-            if checks is None or crc32(part) != checks[place]:
-                part = self._judged(place)
+            part = self._leaf(place) if are_leaves else self._extent(place)
             node = part.find(KEY_LENGTH + key, BEFORE_KEY) - BEFORE_KEY
             if node >= 0:
-                low, high, flags, _ = _unpack_node(part, node)
-                if flags or high:  # few
+                low, high, flags, _ = unpack_node(part, node)
+                if flags or high or are_leaves:  # few
                     return self._tree.body(part, node, most)
                 return part[node + BEFORE_BODY : node + BEFORE_BODY + low]
             if self._firsts[place] != begin:
                 return None
-            place -= 1  # the keys of two slices may begin alike
+            place -= 1  # the keys of two extents may begin alike
         return None
 
-    def _judged(self, place: int) -> bytes:
-        """A slice that is not what its checksum is of, or that has none. Raises DamagedFile."""
-        begin, size = self._begins[place], self._sizes[place]
-        if self._checks is None:
-            return self._tree.read(begin // size, LEAF, 1)
-        self._tree.file.read(begin, begin + size)
-        raise self._tree.file.damaged("a part of it differs from its checksum")
+    def _leaf(self, place: int) -> bytes:
+        """Raises DamagedFile."""
+        return self._tree.read(self._begins[place] // self._tree.page_size, LEAF, 1)
+
+    def _extent(self, place: int) -> bytes:
+        """Raises DamagedFile."""
+        try:
+            part = self._pread(self._sizes[place], self._begins[place])
+            if crc32(part) == self._checks[place]:
+                return part
+        except (OSError, OverflowError):  # as beyond any file
+            pass
+        part = self._tree.file.read(self._begins[place], self._begins[place] + self._sizes[place])
+        if crc32(part) != self._checks[place]:
+            raise self._tree.file.damaged("a part of it differs from its checksum")
+        return part
 
     def first(self) -> bytes | None:
-        """The body of the first entry, if there is one. Raises DamagedFile."""
-        return next((body for _, body in self.read_all()), None)
+        """The body of the first entry, if there is one, as a look-up finds it. Raises DamagedFile."""
+        key = next((key for key, _ in self.read_all()), None)
+        return None if key is None else self._found(key)
 
     def read_all(self) -> Iterator[tuple[bytes, bytes]]:
         """All keys with their bodies, by key. Raises DamagedFile."""
@@ -118,8 +119,15 @@ class EntryFile:
         for key, body in self.read_all():
             if key <= last:
                 raise self._tree.file.damaged("its keys are not in order")
-            if self._find(key, NO_LIMIT) != body:
-                raise DamagedFile(f"{self._index or self._tree.file.path} is damaged: it does not lead to every entry.")
+            if self._found(key) != body:
+                raise self._tree.file.damaged("an entry has two bodies")
             count, last = count + 1, key
         if count != len(self):
             raise self._tree.file.damaged(f"it has {count:,} entries and says {len(self):,}")
+
+    def _found(self, key: bytes) -> bytes:
+        """The body of a key that there is. Raises DamagedFile where no look-up finds it."""
+        body = self._find(key, NO_LIMIT)
+        if body is None:
+            raise self._tree.file.damaged("what leads to its entries does not lead to each of them")
+        return body

@@ -173,6 +173,8 @@ class Follower:
     def _open(self, named: Pointer) -> Snapshot:
         """Raises StoreError."""
         snapshot = self._named(named)
+        for fault in snapshot.left_out.values():  # of what it opened without
+            raise StoreError(fault)
         if named in self._distrusted:
             verify_again(snapshot)
         else:

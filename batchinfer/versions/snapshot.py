@@ -23,6 +23,7 @@ from batchinfer.match.matcher import Matcher
 from batchinfer.match.version import MATCHER
 from batchinfer.student.version import NewerStudent
 from batchinfer.versions.entries import EntryFile
+from batchinfer.versions.extents import Extents
 from batchinfer.versions.layout import BESIDE_LOOKUPS, CHECKS, INDEX, LOOKUP, MANIFEST, STUDENT
 from batchinfer.versions.manifest import Manifest
 from batchinfer.versions.query import QueryReader
@@ -59,16 +60,42 @@ class Snapshot:
         self.left_out = dict[str, str]()
         self.manifest = Manifest.read(folder, digest=digest)
         self.reader = QueryReader(self.manifest.job, self.manifest.key, self.manifest.normalize)
+        self._held_files = list[OpenFile]()
         path = folder / LOOKUP
-        checks, index = (folder / name if name in self.manifest.files else None for name in (CHECKS, INDEX))
         try:
             if path.stat().st_size != self.manifest.files[LOOKUP].size:
                 raise StoreError(f"{path} is truncated or corrupt: its size differs from the manifest's.")
             self._hold(folder / MANIFEST)
-            self._entries: EntryFile | None = EntryFile(path, checks, index)
+            self._entries: EntryFile | None = EntryFile(path, self._held(CHECKS), self._extents())
         except (OSError, KeyError) as exc:
             raise StoreError(f"{path} cannot be opened: {exc}.") from exc
         self._matcher_file = self._open_matcher()
+
+    def _held(self, name: str) -> bytes | None:
+        """All of a small file, which is that of the manifest; None if the version has no such. Raises StoreError."""
+        facts, path = self.manifest.files.get(name), self.folder / name
+        if facts is None:
+            return None
+        try:
+            file = OpenFile(path)
+        except OSError as exc:
+            raise StoreError(f"{path} is missing or cannot be read: {exc.strerror}.") from exc
+        if file.size != facts.size:
+            raise StoreError(f"{path} is truncated or corrupt: its size differs from the manifest's.")
+        content = file.read(0, file.size)
+        if hashlib.sha256(content).hexdigest() != facts.sha256:
+            raise StoreError(f"{path} is damaged: its checksum differs from the manifest's.")
+        self._held_files.append(file)
+        return content
+
+    def _extents(self) -> Extents | None:
+        """Of its lookup file; None if it has none, or they are damaged: look-ups do without, in more time."""
+        try:
+            content = self._held(INDEX)
+            return None if content is None else Extents.read(content, self.folder / INDEX)
+        except StoreError as exc:
+            self.left_out[INDEX] = str(exc)
+            return None
 
     def _open_matcher(self) -> OpenFile | None:
         """Held from the start, so that the first match finds it wherever the folder is by then."""
@@ -119,7 +146,8 @@ class Snapshot:
     def is_suspect(self) -> bool:
         """Whether something in it was found damaged, or its files were written to, since it was opened."""
         matcher: Matcher | None = self.__dict__.get("matcher")
-        return self.entries.is_suspect or (matcher is not None and matcher.is_suspect)
+        suspect = self.entries.is_suspect or any(file.is_suspect for file in self._held_files)
+        return suspect or (matcher is not None and matcher.is_suspect)
 
     def verify(self) -> None:
         """Compares every file's checksum with the manifest's. Raises StoreError."""
@@ -218,6 +246,7 @@ class Snapshot:
     def close(self) -> None:
         """Releases the version. One that is not closed is released with its last reference."""
         self._entries = self._matcher_file = None
+        self._held_files = []
         self.__dict__.pop("matcher", None)
         self._release()
 

@@ -11,16 +11,18 @@ from __future__ import annotations
 import struct
 from array import array
 from collections.abc import Iterator
+from itertools import count
 from pathlib import Path
 from typing import NamedTuple
 from zlib import crc32
 
-from batchinfer.core.files import open_plain
 from batchinfer.core.open_file import DamagedFile, OpenFile
 
 KEY = 16  # bytes of a lookup key's hash
 HEAD = 16  # bytes of a page before its pointers, or before a long body
 NODE = 8  # bytes of a node before its key
+WORD = 4  # bytes of a checksum
+METAS = 2  # pages at the beginning, of which the newer leads to the root
 MAGIC, LAYOUT = 0xBEEFC0DE, 1
 LEAF, LONG_PAGES = 0x02, 0x04  # kinds of pages
 KINDS = LEAF | LONG_PAGES
@@ -31,7 +33,7 @@ DEEPEST = 32
 NO_LIMIT = 2**64
 _META = struct.Struct("=16xII16xI50xH24xQQQQ")  # magic, layout, page size; depth, entries, root, last page, transaction
 _HEADER = struct.Struct("=8x2xHHH")  # flags, and the ends of the free room
-_unpack_node = struct.Struct("=HHHH").unpack_from  # two halves of a number, flags, length of the key
+unpack_node = struct.Struct("=HHHH").unpack_from  # two halves of a number, flags, length of the key
 _WORD = struct.Struct("=Q")
 _COUNT = struct.Struct("=12xI")
 
@@ -78,14 +80,22 @@ class PageTree:
     checks: the checksum of each page; None in an old version.
     """
 
-    def __init__(self, path: Path, checks: Path | None) -> None:
-        """checks: the file of them. Raises OSError or DamagedFile."""
+    def __init__(self, path: Path, checks: bytes | None) -> None:
+        """checks: as lookup.crc has them. Raises OSError or DamagedFile."""
         self.file = OpenFile(path)
-        self.checks = None if checks is None else array("I", _whole_words(checks))
+        self.checks = None if checks is None else array("I", checks[: len(checks) // WORD * WORD])
         self._meta = _newest_meta(self.file)
         self.page_size = self._meta.page_size
-        if self.checks is not None and len(self.checks) < self._meta.pages:
-            raise DamagedFile(f"{checks} is damaged: it has too few checksums.")
+        if self.checks is not None:
+            self._check_meta(self.checks)
+
+    def _check_meta(self, checks: array[int]) -> None:
+        """Whether all else is led to by what publishing wrote. Raises DamagedFile."""
+        if len(checks) < max(self._meta.pages, METAS):
+            raise self.file.damaged("it has more pages than checksums")
+        for number in range(METAS):
+            if crc32(self.file.read(number * self.page_size, (number + 1) * self.page_size)) != checks[number]:
+                raise self.file.damaged("a page differs from its checksum")
 
     def __len__(self) -> int:
         """How many entries it has."""
@@ -95,21 +105,22 @@ class PageTree:
         """Those of all pages that hold entries, in the order of the keys. Raises DamagedFile."""
         if self._meta.root == NOWHERE:
             return
-        for count, leaf in enumerate(self._below(self._meta.root, b"", self._meta.depth)):
-            if count >= self._meta.pages:
-                raise self.file.damaged("its pages lead in a circle")
-            yield leaf
+        yield from self._below(self._meta.root, b"", self._meta.depth, count())
 
-    def _below(self, number: int, first: bytes, depth: int) -> Iterator[Leaf]:
-        """The leaves below a page. first: what the first key below it begins with."""
+    def _below(self, number: int, first: bytes, depth: int, visits: Iterator[int]) -> Iterator[Leaf]:
+        """The leaves below a page. first: what the first key below it begins with; visits: counts pages, which all have one above."""
+        if next(visits) >= self._meta.pages:
+            raise self.file.damaged("its pages lead in a circle")
+        if number >= self._meta.pages:
+            raise self.file.damaged("a page is missing")
         if depth <= 1:
             yield Leaf(number, first)
             return
         page = self.read(number, 0, 1)
         for place, node in enumerate(self.nodes(page)):
-            low, high, flags, key_length = _unpack_node(page, node)
+            low, high, flags, key_length = unpack_node(page, node)
             key = page[node + NODE : node + NODE + min(KEY, key_length)]
-            yield from self._below(low | high << 16 | flags << 32, key if place else first, depth - 1)
+            yield from self._below(low | high << 16 | flags << 32, key if place else first, depth - 1, visits)
 
     def read_all(self) -> Iterator[tuple[bytes, bytes]]:
         """All keys with their bodies, by key. Raises DamagedFile."""
@@ -135,7 +146,7 @@ class PageTree:
         Raises DamagedFile, or LongEntry before a body of more than `most` bytes with pages of its own is read.
         """
         try:
-            low, high, flags, key_length = _unpack_node(page, node)
+            low, high, flags, key_length = unpack_node(page, node)
             length = low | high << 16
             if flags & LONG:
                 if length > most:
@@ -201,9 +212,3 @@ def _meta(file: OpenFile, begin: int) -> _Meta | None:
     if (magic, layout) != (MAGIC, LAYOUT) or page_size not in PAGE_SIZES or depth > DEEPEST:
         return None
     return _Meta(page_size, depth, entries, root, last + 1, written)
-
-
-def _whole_words(path: Path) -> bytes:
-    with open_plain(path) as file:
-        data = file.read()
-    return data[: len(data) // 4 * 4]

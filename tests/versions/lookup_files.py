@@ -9,7 +9,7 @@ from pathlib import Path
 import lmdb
 
 from batchinfer.versions.entries import EntryFile
-from batchinfer.versions.slices import Slices
+from batchinfer.versions.extents import Extents
 from batchinfer.versions.tree import PageTree, page_checks
 
 AGES = {"oldest": (), "old": ("lookup.crc",), "now": ("lookup.crc", "lookup.index")}
@@ -35,5 +35,15 @@ def write(folder: Path, bodies: Mapping[bytes, bytes], age: str = "now", at_once
             with environment.begin(write=True) as transaction:
                 transaction.cursor().putmulti(entries[begin : begin + at_once], append=True)
     checks.write_bytes(page_checks(path))
-    index.write_bytes(Slices.of(PageTree(path, checks)).to_bytes())
-    return EntryFile(path, *(file if file.name in AGES[age] else None for file in (checks, index)))
+    Extents.of(PageTree(path, checks.read_bytes())).write(index)
+    return reopen(folder, age)
+
+
+def reopen(folder: Path, age: str = "now") -> EntryFile:
+    """The same, as it is by now."""
+    checks, index = (folder / name for name in ("lookup.crc", "lookup.index"))
+    return EntryFile(
+        folder / "lookup.lmdb",
+        checks.read_bytes() if checks.name in AGES[age] else None,
+        Extents.read(index.read_bytes(), index) if index.name in AGES[age] else None,
+    )

@@ -12,7 +12,7 @@ from batchinfer.core.open_file import DamagedFile
 from batchinfer.versions import entries as entries_of
 from batchinfer.versions.entries import EntryFile
 from batchinfer.versions.tree import LongEntry
-from tests.versions.lookup_files import AGES, body_of, key_of, write
+from tests.versions.lookup_files import AGES, body_of, key_of, reopen, write
 
 SIZES = {"none": 0, "one": 1, "a leaf": 20, "branches": 3000, "branches of branches": 8000}
 
@@ -90,7 +90,7 @@ def test_a_damaged_file_that_is_opened_says_so(tmp_path: Path, seed: int) -> Non
         del data[chance.randrange(len(data)) :]
     path.write_bytes(data)
     try:
-        EntryFile(path, None, None).check()
+        EntryFile(path).check()
     except DamagedFile as exc:  # bodies alone may have been hit, which nobody can know without checksums
         assert "lookup.lmdb is damaged: " in str(exc) or "lookup.lmdb cannot be opened: " in str(exc)  # noqa: PT017
 
@@ -111,8 +111,54 @@ def test_checksums_that_are_cut_are_damaged(tmp_path: Path) -> None:
     """The file itself may be whole: nobody can say."""
     write(tmp_path, {key_of(number): b"x" for number in range(100)})
     os.truncate(tmp_path / "lookup.crc", 5)
-    with pytest.raises(DamagedFile, match=r"lookup\.crc is damaged: it has too few checksums"):
-        EntryFile(tmp_path / "lookup.lmdb", tmp_path / "lookup.crc", None)
+    with pytest.raises(DamagedFile, match=r"lookup\.lmdb is damaged: it has more pages than checksums"):
+        reopen(tmp_path)
+
+
+@pytest.mark.parametrize("age", ["old", "now"])
+def test_what_leads_to_all_pages_is_checked_first(tmp_path: Path, age: str) -> None:
+    """A bit of the first two pages that has flipped is found, or changes nothing: with fewer levels branches would be leaves."""
+    bodies = {key_of(number): b"%d" % number * 20 for number in range(600)}
+    write(tmp_path, bodies)
+    path = tmp_path / "lookup.lmdb"
+    whole = path.read_bytes()
+    for place in [*range(16, 152), *range(4096 + 16, 4096 + 152)]:
+        path.write_bytes(whole[:place] + bytes([whole[place] ^ 1 << place % 8]) + whole[place + 1 :])
+        with pytest.raises(DamagedFile, match=r"lookup\.lmdb (is damaged|cannot be opened)"):
+            reopen(tmp_path, age)
+    path.write_bytes(whole)
+    reopen(tmp_path, age).check()
+
+
+def test_a_length_beyond_its_page_is_damage(tmp_path: Path) -> None:
+    """Where there is no checksum, a body does not come with its neighbours."""
+    bodies = {key_of(number): b"%04d" % number * 30 for number in range(600)}
+    entries, key = write(tmp_path, bodies, "oldest"), key_of(7)
+    with (tmp_path / "lookup.lmdb").open("r+b") as file:
+        node = file.read().index(b"\x10\0" + key) - 6
+        file.seek(node)
+        file.write((120 + 4096).to_bytes(2, "little"))
+    with pytest.raises(DamagedFile, match="an entry does not fit its page"):
+        entries.get(key)
+    assert entries.is_suspect
+
+
+def test_a_tree_of_pages_without_end_is_damaged(tmp_path: Path) -> None:
+    """Each page has one above it: those that are met again and again lead in a circle, be there leaves or not."""
+    write(tmp_path, {key_of(number): b"x" for number in range(3000)})
+    path = tmp_path / "lookup.lmdb"
+    data = bytearray(path.read_bytes())
+    meta = max((0, 4096), key=lambda begin: int.from_bytes(data[begin + 144 : begin + 152], "little"))
+    root = int.from_bytes(data[meta + 128 : meta + 136], "little")
+    count = (int.from_bytes(data[root * 4096 + 12 : root * 4096 + 14], "little") - 16) // 2
+    assert count > 10
+    for at in range(count):
+        node = root * 4096 + int.from_bytes(data[root * 4096 + 16 + 2 * at :][:2], "little")
+        data[node : node + 6] = root.to_bytes(6, "little")
+    data[meta + 94 : meta + 96] = (30).to_bytes(2, "little")
+    path.write_bytes(data)
+    with pytest.raises(DamagedFile, match="lead in a circle"):
+        EntryFile(path)
 
 
 def test_bodies_that_are_kept_are_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

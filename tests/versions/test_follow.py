@@ -13,16 +13,18 @@ import pytest
 from batchinfer.core.home import JobData
 from batchinfer.errors import StoreError
 from batchinfer.versions import folders, follow, pointers
+from batchinfer.versions.extents import MAGIC
 from batchinfer.versions.folders import folder_of
 from batchinfer.versions.follow import FollowedVersion, Follower
-from batchinfer.versions.layout import LOOKUP, MANIFEST, PREDICTIONS
+from batchinfer.versions.layout import CHECKS, INDEX, LOOKUP, MANIFEST, PREDICTIONS
 from batchinfer.versions.pointers import CURRENT, PIN, Pointer
 from batchinfer.versions.snapshot import Snapshot
-from tests.damage import POINTERS, VERSIONS, Damage, cut, flipped, made_to_fit, next_version, point, without
+from tests.damage import INDEXES, POINTERS, VERSIONS, Damage, cut, flipped, made_to_fit, next_version, point, without
 from tests.tiny import BECOME_NOBODY, folder_for_all, process
 from tests.versions.following import following, says
 
 DAMAGED = pytest.mark.parametrize(("damage", "sentence"), VERSIONS.values(), ids=VERSIONS)
+NOT_WHOLE = pytest.mark.parametrize(("damage", "sentence"), (VERSIONS | INDEXES).values(), ids=list(VERSIONS | INDEXES))
 
 
 @pytest.fixture
@@ -91,7 +93,7 @@ def locks(folder: Path) -> int:
     return sum(path == (folder / MANIFEST).resolve() for path in opened)
 
 
-@DAMAGED
+@NOT_WHOLE
 def test_a_damaged_version_leaves_the_old_one(data: JobData, damage: Damage, sentence: str) -> None:
     """Whatever is wrong with a new version, the old one goes on, the load is counted as failed, and it is said why."""
     follower = following(data)
@@ -105,7 +107,7 @@ def test_a_damaged_version_leaves_the_old_one(data: JobData, damage: Damage, sen
     assert (says(follower), follower.followed.problem, follower.failed_loads) == ("2", None, 1)
 
 
-@DAMAGED
+@NOT_WHOLE
 def test_at_the_start_the_newest_whole_version_is_picked_up(data: JobData, damage: Damage, sentence: str) -> None:
     """A follower that starts on a damaged current version takes the newest that is whole, and says that it is degraded."""
     next_version(data, 3, 4, damage)
@@ -318,7 +320,9 @@ def test_nothing_whole_at_all(data: JobData) -> None:
 
 BESIDE = "calibration.json"
 SPOILED = pytest.mark.parametrize(
-    "damage", [cut(BESIDE), flipped(BESIDE), without(BESIDE)], ids=["cut", "flipped", "gone"]
+    ("name", "damage"),
+    [(name, damage(name)) for name in (BESIDE, INDEX) for damage in (cut, flipped, without)],
+    ids=[f"{how} {name}" for name in (BESIDE, INDEX) for how in ("cut", "flipped", "gone")],
 )
 
 
@@ -331,27 +335,27 @@ def with_a_file_beside(data: JobData, number: int) -> Path:
 
 
 @SPOILED
-def test_what_look_ups_do_not_need_takes_nothing_away(data: JobData, damage: Damage, at_once: None) -> None:
+def test_what_look_ups_do_not_need_takes_nothing_away(data: JobData, name: str, damage: Damage, at_once: None) -> None:
     """Where no other version is whole, look-ups go on without a file that is damaged, and it is said until it is repaired."""
     folder = with_a_file_beside(data, 3)
     point(data, 3)
     for number in (1, 2):
         shutil.rmtree(folder_of(data, number))
-    good = (folder / BESIDE).read_bytes()
+    good = (folder / name).read_bytes()
     damage(folder)
     follower = following(data)
     assert (says(follower), follower.followed.degraded, follower.failed_loads) == ("3", True, 1)
-    assert BESIDE in str(follower.followed.problem)
+    assert name in str(follower.followed.problem)
     before = follower.followed.snapshot
     follower.refresh()
     assert (follower.followed.snapshot, follower.followed.degraded, follower.failed_loads) == (before, True, 2)
-    (folder / BESIDE).write_bytes(good)
+    (folder / name).write_bytes(good)
     follower.refresh()
     assert (says(follower), follower.followed.problem) == ("3", None)
 
 
 @SPOILED
-def test_a_whole_version_goes_before_one_that_is_not(data: JobData, damage: Damage) -> None:
+def test_a_whole_version_goes_before_one_that_is_not(data: JobData, name: str, damage: Damage) -> None:
     """An older one is picked up rather than the newest without a damaged file; but never in place of a pin."""
     damage(with_a_file_beside(data, 3))
     point(data, 3)
@@ -372,3 +376,26 @@ def test_what_look_ups_need_is_never_left_out(data: JobData) -> None:
     flipped(LOOKUP)(folder)
     follower = following(data)
     assert (says(follower), follower.followed.degraded) == (None, True)
+
+
+@pytest.mark.parametrize("name", [CHECKS, INDEX])
+def test_a_held_file_that_is_damaged_is_noticed(data: JobData, name: str) -> None:
+    """What is in memory goes on being right, but a worker that starts now would not have it: so all of them leave the version."""
+    follower = following(data)
+    assert says(follower) == "3"
+    cut(name)(folder_of(data, 3))
+    assert follower.refresh()
+    assert (says(follower), follower.followed.degraded) == ("2", True)
+    assert name in str(follower.followed.problem)
+
+
+def test_a_damaged_index_that_was_right_once(data: JobData) -> None:
+    """A disk may change what it holds and leave all times as they are: nothing is remembered of an index, which each opening reads."""
+    assert says(following(data)) == "3"
+    path = folder_of(data, 3) / INDEX
+    facts = path.stat()
+    path.write_bytes(MAGIC + bytes(facts.st_size - len(MAGIC)))
+    os.utime(path, ns=(facts.st_atime_ns, facts.st_mtime_ns))
+    follower = following(data)
+    assert (says(follower), follower.followed.degraded) == ("2", True)
+    assert "lookup.index is damaged: its checksum differs" in str(follower.followed.problem)
