@@ -17,6 +17,7 @@ from batchinfer.job.reader import Job
 from batchinfer.pipeline.run import run
 from batchinfer.planning.prepare import Options
 from tests.batch_server import BatchServer, serving_batches
+from tests.cascades import make_cascade
 from tests.openai_server import BUSY, HALF, Fault, ScriptedServer, card, serving
 from tests.tiny import Cli, RecordingConsole, make_job, numbered, press, process, stored, until, write_job
 
@@ -147,6 +148,26 @@ def test_a_server_that_sheds_half_of_its_load_is_slow_and_restarts(
     report = run(job, data, Options(), RecordingConsole())
     assert (report.generated, report.failed, report.version) == (60, 0, 1)
     assert stored(data) == (60, 60)
+
+
+@pytest.mark.long
+def test_two_models_at_one_server(
+    tmp_path: Path, tiny: Path, server: ScriptedServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A cascade asks each under its own name there; of both it is stored what was checked."""
+    monkeypatch.setattr("batchinfer.pipeline.run.check_models", lambda *_: None)  # the adapter has no weights
+    engine = {"kind": "openai", "base_url": server.url}
+    job, data = make_cascade(tmp_path / "shop", tiny, engine=engine)
+    adapter = tmp_path / "shop" / "adapter"
+    server.models = [card(str(tiny)), card("careful", root=str(adapter), parent=str(tiny))]
+    report = run(job, data, Options(), RecordingConsole())
+    assert (report.generated, report.failed, report.version) == (200, 0, 1)
+    assert {asked["model"] for asked in server.asked} == {str(tiny), "careful"}
+    assert report.checked is not None
+    assert [said.partition(" lists ")[2] for said in report.checked[::2]] == [
+        f"{tiny}.",
+        f"careful, which is {adapter}.",
+    ]
 
 
 class Watching(RecordingConsole):
