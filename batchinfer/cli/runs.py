@@ -121,8 +121,8 @@ def _tell_advice(result: PlanReport) -> None:
     names = ", ".join(str(cell(name)) for name in advice.columns)
     tell(
         f"With the template's parts in the order {names}, prefix caching would save {percent(advice.prefix_saving)} of the prompt tokens, "
-        f"not {percent(result.prefix_saving)}; --json has that template. It asks another question, so all would be asked anew, and "
-        "answers may differ: batchinfer eval compares them."
+        f"not {percent(result.prefix_saving)}. Read that template first (--json has it): it is another question, so all would be asked "
+        "anew, and answers may differ. batchinfer eval compares them."
     )
 
 
@@ -147,7 +147,7 @@ def _time(result: PlanReport) -> list[tuple[str, Any]]:
 
     seconds, estimate = result.estimate_seconds, result.estimate
     if seconds is None:
-        return [("time", "unknown: --probe asks 32 prompts to find out")]
+        return [("time", "unknown" if result.cascade is not None else "unknown: --probe asks 32 prompts to find out")]
     rows: list[tuple[str, Any]] = [("time, from earlier runs here", duration(seconds))]
     if estimate is not None and estimate.low is not None and estimate.high is not None:
         rows.append(("  in 95 of 100 runs", f"{duration(estimate.low)} to {duration(estimate.high)}"))

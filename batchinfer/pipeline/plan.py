@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from dataclasses import replace
 from typing import Any
 
 from batchinfer.core.home import JobData
 from batchinfer.core.records import Info
+from batchinfer.engines.devices import devices_of, place_here
 from batchinfer.engines.protocol import Engine
 from batchinfer.engines.ray import tell_room
 from batchinfer.errors import UsageError
-from batchinfer.job.engine_spec import RaySpec
+from batchinfer.job.engine_spec import OpenAIBatchSpec, RaySpec, VllmSpec
 from batchinfer.job.reader import Job, placing
 from batchinfer.pipeline.attempt import tell_missing_secrets
 from batchinfer.pipeline.ledger import Ledger
@@ -41,7 +43,8 @@ def plan(job: Job, data: JobData, options: Options, info: Info = quiet) -> PlanR
                 with placing(job):
                     tell_room(spec, info)
             tell_shown_rows(prepared, info)
-        report = replace(estimate(prepared, info), list_differs=differs, made_of=prepared.made_of, **_money(prepared))
+        found = estimate(prepared, info)
+        report = replace(found, list_differs=differs, made_of=prepared.made_of, **_money(prepared, found))
     if not data.root.is_dir():
         info(f"There is no data folder {data.root} yet, so nothing is cached.")
     elif not data.is_known:
@@ -56,14 +59,28 @@ def probe(job: Job, data: JobData, options: Options, console: Console, engine: E
     """
     if job.spec.prompt is None:
         raise UsageError(f"The job {job.name} asks no model, so there is nothing to probe: leave --probe out.")
+    if job.large is not None:
+        raise UsageError(
+            f"The job {job.name} asks two models, and a probe would tell the time of one: leave --probe out."
+        )
+    if isinstance(job.spec.engine, OpenAIBatchSpec):
+        raise UsageError(
+            f"The job {job.name} hands its prompts over as a batch, whose time no probe tells: leave --probe out."
+        )
     return run(job, data, replace(options, limit=PROBED, spread=True), console, engine)
 
 
-def _money(prepared: Prepared) -> dict[str, Any]:
-    """What the answers would cost, by what those of the newest runs that asked this model did."""
+def _money(prepared: Prepared, found: PlanReport) -> dict[str, Any]:
+    """What the answers would cost: the time that they take, or else what answers of the newest runs that asked this model did."""
     cost, question = prepared.job.spec.cost, prepared.question
     if cost is None or question is None or prepared.cascade is not None:
         return {}
+    engine = prepared.job.spec.engine
+    if found.estimate is not None and found.estimate.chunks and isinstance(engine, VllmSpec):
+        with contextlib.suppress(UsageError):  # too few devices, as the run will say
+            devices = devices_of(place_here(engine.replicas, engine.tensor_parallel))
+            money = cost.price.of_seconds(found.estimate.seconds * devices.count)
+            return {"estimate_money": money, "currency": cost.currency}
     runs = [run for run in prepared.store.runs() if run.report.get("model") == question.identity.label]
     ledger = Ledger.of([run for run in runs if run.report.get("generated")][:RUNS], {})
     if ledger.per_answer is None or ledger.currency != cost.currency:

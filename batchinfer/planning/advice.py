@@ -15,6 +15,7 @@ from batchinfer.prompting.arrangement import TemplateParts, taken_apart
 from batchinfer.prompting.template import PromptTemplate
 
 LEAST_GAIN = 0.05  # of the share of prompt tokens that is saved
+FEWEST, MOSTLY = 50, 0.5  # prompts to ask, and their share of the list's, for which an advice is worth reading
 MOST_DISTINCT = 0.5  # values for each prompt, of a column that is worth being first
 
 
@@ -40,10 +41,12 @@ def advise(prepared: Prepared, tokenizer: Tokenizer, found: TokenCount) -> Order
 
     found: the prompts as they are asked now.
     """
-    question = prepared.question
+    question, counts = prepared.question, prepared.plan.counts
     assert question is not None
+    if counts.to_generate < max(FEWEST, MOSTLY * counts.unique):  # another template asks what is cached anew, too
+        return None
     parts = taken_apart(question.prompt.template)
-    if parts is None or found.block is None or found.saving is None:
+    if parts is None or not found.block or found.saving is None:
         return None
     order = _by_variety(prepared, parts)
     if order is None:

@@ -12,6 +12,7 @@ from batchinfer.engines.choices import ChoiceScoring
 from batchinfer.engines.tokenizer import Tokenizer
 from batchinfer.engines.window import window_of
 from batchinfer.inputs.place import ListFacts
+from batchinfer.job.engine_spec import OpenAIBatchSpec
 from batchinfer.planning.advice import OrderAdvice, advise
 from batchinfer.planning.plan import AnswerLengths
 from batchinfer.planning.prepare import Prepared
@@ -168,6 +169,8 @@ def foresee(prepared: Prepared, found: TokenCount, count: int | None = None) -> 
     """
     question, every = prepared.question, prepared.plan.counts.to_generate
     assert question is not None
+    if isinstance(question.spec.engine, OpenAIBatchSpec):
+        return None  # it takes what the server likes
     setting, reports = engine_setting(question), run_reports(prepared.store)
     asked = every if count is None else min(count, every)
     runs = read_chunks(prepared.store, setting, RUNS)

@@ -10,9 +10,11 @@ from typing import Any
 from batchinfer.core.records import Prompt
 from batchinfer.engines.devices import find_gpus
 from batchinfer.engines.vllm import block_size
+from batchinfer.job.engine_spec import ServerSpec
 from batchinfer.planning.plan import TodoReader
 from batchinfer.planning.prepare import Prepared
 from batchinfer.planning.prompts import FilledPrompt, PromptMaker, too_long
+from batchinfer.planning.question import Question
 from batchinfer.prompting.template import TemplateFault
 
 EXACT_UP_TO = 50_000
@@ -28,7 +30,7 @@ CHARACTERS = (
 class TokenCount:
     """What was counted of prompts, in the order in which a run asks them.
 
-    block: tokens that prefix caching shares as a whole; None where the job turns it off.
+    block: tokens that prefix caching shares as a whole; 0 where the job turns it off, None where nobody knows.
     window: tokens of a prompt and its answer together, if it is known.
     rows: prompts.
     total: their tokens.
@@ -67,12 +69,12 @@ class TokenCount:
 
     def _saved(self, alike: int) -> int:
         """Of so many tokens that are alike. A prompt's last token is always computed, and only whole blocks are shared."""
-        return 0 if self.block is None else alike // self.block * self.block
+        return alike // self.block * self.block if self.block else 0
 
     @property
     def saving(self) -> float | None:
         """The share of tokens that prefix caching saves; None where nothing is known of it."""
-        return self.shared / self.compared if self.compared else None
+        return self.shared / self.compared if self.compared and self.block is not None else None
 
     def tokens_of(self, count: int) -> int:
         """Of so many prompts like these."""
@@ -90,8 +92,8 @@ def count_tokens(
     """
     assert prepared.question is not None
     assert prepared.question.spec.model is not None
-    options, count = prepared.question.spec.model.options, prepared.plan.counts.to_generate
-    block = None if options.get("enable_prefix_caching") is False else block_size(options, on_cpu=not find_gpus())
+    count = prepared.plan.counts.to_generate
+    block = _shared_block(prepared.question)
     read = prepared.plan.todo if rows is None else rows
     found = TokenCount(block, window)
     most = EXACT_UP_TO if exact_up_to is None else exact_up_to
@@ -99,13 +101,24 @@ def count_tokens(
         return found
     found = TokenCount(block, window, is_exact=False)
     number_of = WINDOWS if windows is None else windows
-    for number in range(number_of):
-        start = round(number * max(count - WINDOW, 0) / (number_of - 1))
+    starts = sorted({round(number * max(count - WINDOW, 0) / (number_of - 1)) for number in range(number_of)})
+    for start in starts:
         if start:
             found.leap()
-        _count(prepared, maker, found, read(WINDOW, start), CHARACTERS)
+        _sample(prepared, maker, found, read(WINDOW, start), CHARACTERS * number_of // len(starts))
     found.is_exact = not found.rows
     return found
+
+
+def _shared_block(question: Question) -> int | None:
+    """Tokens that prefix caching shares as a whole; None for a server, which may do as it likes."""
+    model = question.spec.model
+    assert model is not None
+    if isinstance(question.spec.engine, ServerSpec):
+        return None
+    if model.options.get("enable_prefix_caching") is False:
+        return 0
+    return block_size(model.options, on_cpu=not find_gpus())
 
 
 def filled_prompts(
@@ -141,6 +154,25 @@ def _count(
             return False
     _add(maker, found, waiting)
     return True
+
+
+def _sample(
+    prepared: Prepared, maker: PromptMaker, found: TokenCount, rows: Iterable[tuple[bytes, dict[str, Any]]], most: int
+) -> None:
+    """Adds these prompts until they have more than so many characters, those that are long by what is looked at of them.
+
+    That is two at least, if there are as many: one says nothing of what it shares.
+    """
+    waiting, left = list[FilledPrompt](), most
+    for filled in filled_prompts(prepared, rows, maker):
+        left -= min(filled.size, CHARACTERS)
+        waiting.append(filled)
+        if len(waiting) == BATCH or left < 0:
+            _add(maker, found, waiting)
+            waiting = []
+        if left < 0:
+            return
+    _add(maker, found, waiting)
 
 
 def _add(maker: PromptMaker, found: TokenCount, rows: Sequence[FilledPrompt]) -> None:

@@ -1,10 +1,10 @@
-"""The parts of a template that could stand in another order: lines with columns, each with the heading above it. Pure."""
+"""The parts of a template that could stand in another order, where its text does not say that they stand in this one. Pure."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from batchinfer.errors import SpecError
 from batchinfer.prompting.spec import PromptSpec
@@ -12,14 +12,25 @@ from batchinfer.prompting.template import PromptTemplate
 
 FEWEST = 2  # parts that can change places
 STATEMENT = re.compile(r"\{[%#]")  # of what stands in one, nobody can say whether it may move
+LABELLED = re.compile(
+    r"\s*(?:[^{}<>`.!?]*:)?\s*\{\{[^{}]*\}\}\s*"
+)  # a line that is a column, or its name and the column
+# What tells where other parts stand, or which of several a part is.
+ORDERED = re.compile(
+    r"\b(?:first|second|third|last|former|latter|above|below|before|after|previous|preceding|next|following|then|earlier|later)\b"
+    r"|^\s*(?:\d+|[a-z])[.):]|\b(?:[a-z]|\d+)\s*:",
+    re.IGNORECASE | re.MULTILINE,
+)
+TAG = re.compile(r"<(/?)([a-zA-Z][\w-]*)[^<>]*>")
+FENCE = "```"
 
 
 @dataclass(frozen=True, slots=True)
 class TemplateParts:
     """A template, taken apart.
 
-    head: static paragraphs before all columns, which stay where they are.
-    parts: what may change places: a line with columns, and the static lines right above it.
+    head: static text before all columns, which stays where it is.
+    parts: what may change places: paragraphs with columns, or lines that are a name and a column.
     gaps: the line breaks between them, which stay where they are.
     tail: static text after all columns, which stays: it is what the answer follows.
     """
@@ -41,41 +52,50 @@ class TemplateParts:
 
 
 def taken_apart(template: str) -> TemplateParts | None:
-    """None where it has fewer than two parts, or statements."""
-    lines = template.splitlines(keepends=True)
-    with_columns = [number for number, line in enumerate(lines) if "{{" in line]
-    if (
-        STATEMENT.search(template)
-        or len(with_columns) < FEWEST
-        or any(line.count("{{") != line.count("}}") for line in lines)
-    ):
+    """None where nobody can be sure that another order says the same.
+
+    That is where it has statements, static text between its parts, a tag or a fence that one part opens and another closes, or
+    words of order.
+    """
+    static = re.sub(r"\{\{.*?\}\}", "{{}}", template, flags=re.DOTALL)
+    if STATEMENT.search(template) or ORDERED.search(static):
         return None
-    begins = _after_blank(lines[: with_columns[0]])
-    parts, gaps = list[str](), list[str]()
-    for last in with_columns:
-        own = lines[begins : last + 1]
-        blank = next(number for number, line in enumerate(own) if line.strip()) if parts else 0
-        if parts:
-            parts[-1], ending = _without_break(parts[-1])
-            gaps.append(ending + "".join(own[:blank]))
-        parts.append("".join(own[blank:]))
-        begins = last + 1
-    parts[-1], ending = _without_break(parts[-1])
-    head = "".join(lines[: _after_blank(lines[: with_columns[0]])])
-    found = TemplateParts(head, tuple(parts), tuple(gaps), ending + "".join(lines[begins:]))
+    body = template.strip("\n")
+    head, tail = template[: template.index(body)], template[template.index(body) + len(body) :]
+    paragraphs = re.split(r"(\n(?:[ \t]*\n)+)", body)  # and what stands between them
+    found = _of_pieces(paragraphs) or _of_pieces(re.split(r"(\n)", body), LABELLED)
+    if found is None or not _is_sound(found, template):
+        return None
+    return replace(found, head=head + found.head, tail=found.tail + tail)
+
+
+def _of_pieces(pieces: Sequence[str], form: re.Pattern[str] | None = None) -> TemplateParts | None:
+    """Parts from pieces of text with gaps between them; None where fewer than two have columns, or one between them has none.
+
+    form: what each piece with columns must look like.
+    """
+    with_columns = [place for place in range(0, len(pieces), 2) if "{{" in pieces[place]]
+    if len(with_columns) < FEWEST:
+        return None
+    first, last = with_columns[0], with_columns[-1]
+    if len(with_columns) != (last - first) // 2 + 1:
+        return None
+    parts = tuple(pieces[first : last + 1 : 2])
+    if form is not None and not all(form.fullmatch(part) for part in parts):
+        return None
+    gaps = tuple(pieces[first + 1 : last : 2])
+    return TemplateParts("".join(pieces[:first]), parts, gaps, "".join(pieces[last + 1 :]))
+
+
+def _is_sound(found: TemplateParts, template: str) -> bool:
+    """Whether each part closes what it opens, and has columns of its own that are together those of the template."""
+    for text in (*found.parts, found.head, found.tail):
+        opened = sorted(name for closes, name in TAG.findall(text) if not closes)
+        if opened != sorted(name for closes, name in TAG.findall(text) if closes) or text.count(FENCE) % 2:
+            return False
     try:
-        is_whole = all(found.columns(number) for number in range(len(parts)))
+        own = [found.columns(number) for number in range(len(found.parts))]
+        whole = PromptTemplate(PromptSpec(template=template), [], "").columns
     except SpecError:  # an expression that is none by itself
-        return None
-    return found if is_whole else None
-
-
-def _after_blank(lines: Sequence[str]) -> int:
-    """The number of the line after the last blank one; 0 without one."""
-    return max((number for number, line in enumerate(lines, 1) if not line.strip()), default=0)
-
-
-def _without_break(text: str) -> tuple[str, str]:
-    """A text without the line break at its end, and that."""
-    bare = text.removesuffix("\n")
-    return bare, text[len(bare) :]
+        return False
+    return all(own) and {name for names in own for name in names} == set(whole)

@@ -154,6 +154,19 @@ def test_a_job_without_a_model_has_nothing_to_probe(tmp_path: Path) -> None:
         probe(world.job, world.data, Options(), Quiet())
 
 
+def test_what_no_probe_tells(tmp_path: Path, tiny: Path) -> None:
+    """Two models, since only one would be asked; and a batch, which takes as long as the server likes."""
+    cascade = {"model": {"id": str(tiny), "cascade": {"large": {"id": str(tiny), "dtype": "float32"}}}}
+    choices = {"output": {"type": "choice", "choices": ["a", "b"]}}
+    two = make_job(tmp_path / "two", {"text": ["a"]}, tiny, **cascade, **choices)
+    batch = make_job(
+        tmp_path / "batch", {"text": ["a"]}, tiny, engine={"kind": "openai_batch", "base_url": "http://127.0.0.1:1/v1"}
+    )
+    for job, said in ((two, "asks two models"), (batch, "as a batch")):
+        with pytest.raises(UsageError, match=said):
+            probe(*job, Options(), Quiet())
+
+
 def test_a_data_folder_of_before_has_an_estimate(tmp_path: Path, tiny: Path, engine: TimedEngine) -> None:
     """Its runs say their rates, though nothing of chunks."""
     job, data = shop(tmp_path, tiny, short=100)

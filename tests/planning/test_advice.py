@@ -61,7 +61,7 @@ def test_no_advice_where_the_template_allows_none(tmp_path: Path, tiny: Path, te
 
 def test_no_advice_where_nothing_is_gained(tmp_path: Path, tiny: Path) -> None:
     """Prompts that differ in all columns, short ones, and a job without prefix caching."""
-    different = {"text": ROWS["text"], "guide": [f"{number} {GUIDES[0]}" for number in range(60)]}
+    different: dict[str, Any] = {"text": ROWS["text"], "guide": [f"{number} {GUIDES[0]}" for number in range(60)]}
     assert advice(tmp_path / "different", tiny, WORST, different) is None
     short = {"text": [f"a long text of its own {number}" * 9 for number in range(60)], "guide": ["ab"] * 60}
     assert advice(tmp_path / "short", tiny, WORST, short) is None

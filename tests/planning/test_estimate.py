@@ -82,6 +82,21 @@ def test_a_long_list_is_sampled(tmp_path: Path, tiny: Path, monkeypatch: pytest.
     assert sampled.prefix_saving == pytest.approx(whole.prefix_saving, abs=0.2)
 
 
+@pytest.mark.parametrize(("shared", "saving"), [("", 0.0), ("x" * 60, 0.5)])
+def test_few_long_prompts_are_compared_with_each_other(
+    tmp_path: Path, tiny: Path, monkeypatch: pytest.MonkeyPatch, shared: str, saving: float
+) -> None:
+    """Each once, and none with itself: of prompts that are longer than what is looked at, their beginnings."""
+    monkeypatch.setattr(tokens, "CHARACTERS", 100)
+    monkeypatch.setattr(tokens, "EXACT_CHARACTERS", 10)
+    found = estimated(*shop(tmp_path, tiny, [f"{shared}{number:04d}{'y' * 120}" for number in range(10)]))
+    assert found.prefix_saving is not None
+    if saving:
+        assert 0.25 < found.prefix_saving < 0.4  # 60 of 184 characters
+    else:
+        assert found.prefix_saving < 0.05
+
+
 def test_no_block_is_shared_where_the_job_says_so(tmp_path: Path, tiny: Path) -> None:
     """Without prefix caching nothing is saved, however alike prompts are."""
     job, data = make_job(
