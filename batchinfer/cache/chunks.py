@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import astuple, dataclass
 from typing import TYPE_CHECKING, Any
 
 import duckdb
 
-from batchinfer.cache.schema import note_used
+from batchinfer.cache.schema import ASIDE_SQL, note_used
 
 if TYPE_CHECKING:
     from batchinfer.cache.store import Store
 
-MOST = 2000  # of the newest are read
-STRETCH = 256  # rows: with fewer, what was begun before a chunk and ended in it would say more than the chunk
+# Rows of a run that are looked at as one: an engine works on hundreds at a time, so a chunk says little of what it computed.
+STRETCH = 4096
+ALIKE = 4.0  # times as many rows, or as few: runs of such a size tell how long one takes
+LARGE = 2000  # rows, beyond which size makes no difference
+# A chunk that took so many times what its run's median chunk did for each row, and this many seconds, has waited for something.
+WAITED, WAITED_SECONDS = 20, 60
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,9 +58,6 @@ class ChunkTime:
         """Tokens of prompts that the model worked on."""
         return self.prompt_tokens - self.cached_tokens
 
-    def __add__(self, other: ChunkTime) -> ChunkTime:
-        return ChunkTime(*(mine + theirs for mine, theirs in zip(astuple(self), astuple(other), strict=True)))
-
 
 @dataclass(frozen=True, slots=True)
 class ChunkNote:
@@ -78,40 +79,37 @@ class ChunkNote:
         note_used(db, run_id, self.used)
 
 
-def read_chunks(store: Store, setting: EngineSetting, runs: int) -> list[list[ChunkTime]]:
-    """Those of each of the newest runs in which this model was asked on this machine, at most so many runs, newest first.
+def read_chunks(store: Store, setting: EngineSetting, runs: int, rows: int) -> list[list[ChunkTime]]:
+    """What tells how long so many rows take: the chunks of each of some runs in which this model was asked on this machine.
 
-    Small ones of a run are put together until they have STRETCH rows. Runs with these very options go before others: none
-    of the others are read where there is one.
+    runs: how many at most, the newest. Before others go those with these very options, those that were no evaluation, and
+    those of a size like this. Chunks are put together to stretches; those that waited are left out.
     """
     with store.open() as db:
-        rows = db.execute(
-            """WITH here AS (
-                SELECT *, rowid AS number, options = $options AS alike FROM chunks WHERE model = $model AND machine = $machine),
-            fit AS (FROM here WHERE alike = (SELECT max(alike) FROM here)),
-            newest AS (SELECT DISTINCT run_id FROM fit ORDER BY run_id DESC LIMIT $runs)
-            SELECT run_id, rows, prompt_tokens, cached_tokens, output_tokens, seconds FROM fit SEMI JOIN newest USING (run_id)
-            ORDER BY run_id DESC, number LIMIT $most""",
+        found = db.execute(
+            f"""WITH here AS (
+                SELECT *, rowid AS number, options = $options AS same, seconds / greatest(rows, 1) AS pace FROM chunks
+                WHERE model = $model AND machine = $machine),
+            usual AS (SELECT run_id, median(pace) AS pace FROM here GROUP BY run_id),
+            fit AS (SELECT h.* FROM here h JOIN usual u USING (run_id)
+                WHERE h.pace <= {WAITED} * u.pace OR h.seconds <= {WAITED_SECONDS}),
+            sized AS (
+                SELECT run_id, bool_and(same) AS same, coalesce(any_value(r.status) IN {ASIDE_SQL}, false) AS aside,
+                    abs(ln(greatest(least(sum(rows), {LARGE}), 1) / least($rows, {LARGE}))) AS distance
+                FROM fit LEFT JOIN runs r USING (run_id) GROUP BY run_id),
+            chosen AS (
+                FROM sized WHERE same = (SELECT max(same) FROM sized) AND aside = (SELECT min(aside) FROM sized)
+                ORDER BY greatest(distance, ln({ALIKE})), run_id DESC LIMIT $runs),
+            counted AS (
+                SELECT f.*, sum(rows) OVER (PARTITION BY run_id ORDER BY number) AS so_far, sum(rows) OVER (PARTITION BY run_id) AS whole
+                FROM fit f SEMI JOIN chosen USING (run_id))
+            SELECT run_id, least((so_far - 1) // {STRETCH}, greatest(whole // {STRETCH} - 1, 0)) AS stretch, sum(rows)::BIGINT,
+                sum(prompt_tokens)::BIGINT, sum(cached_tokens)::BIGINT, sum(output_tokens)::BIGINT, sum(seconds)
+            FROM counted GROUP BY ALL ORDER BY run_id DESC, stretch""",
             {
-                "model": setting.model,
-                "machine": setting.machine,
-                "options": setting.options,
-                "runs": runs,
-                "most": MOST,
+                "model": setting.model, "machine": setting.machine, "options": setting.options,
+                "runs": runs, "rows": float(max(rows, 1)),
             },
-        ).fetchall()
-    by_run = itertools.groupby(rows, key=lambda row: row[0])
-    return [_stretches(ChunkTime(*row[1:]) for row in chunks) for _, chunks in by_run]
-
-
-def _stretches(chunks: Iterable[ChunkTime]) -> list[ChunkTime]:
-    """The chunks of a run, small ones put together."""
-    found = list[ChunkTime]()
-    for chunk in chunks:
-        if found and (found[-1].rows < STRETCH):
-            found[-1] += chunk
-        else:
-            found.append(chunk)
-    if len(found) > 1 and found[-1].rows < STRETCH:  # what is left of a run
-        found[-2:] = [found[-2] + found[-1]]
-    return found
+        ).fetchall()  # fmt: skip
+    by_run = itertools.groupby(found, key=lambda row: row[0])
+    return [[ChunkTime(*row[2:]) for row in stretches] for _, stretches in by_run]

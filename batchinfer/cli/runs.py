@@ -150,7 +150,7 @@ def _time(result: PlanReport) -> list[tuple[str, Any]]:
         return [("time", "unknown" if result.cascade is not None else "unknown: --probe asks 32 prompts to find out")]
     rows: list[tuple[str, Any]] = [("time, from earlier runs here", duration(seconds))]
     if estimate is not None and estimate.low is not None and estimate.high is not None:
-        rows.append(("  in 95 of 100 runs", f"{duration(estimate.low)} to {duration(estimate.high)}"))
+        rows.append(("  in 95 of 100 such runs", f"{duration(estimate.low)} to {duration(estimate.high)}"))
     return rows
 
 

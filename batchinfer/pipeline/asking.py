@@ -12,6 +12,7 @@ from batchinfer.engines import models
 from batchinfer.engines.protocol import Engine
 from batchinfer.engines.start import engine_for
 from batchinfer.engines.tokenizer import Tokenizer
+from batchinfer.errors import BatchinferError
 from batchinfer.job.reader import Job
 from batchinfer.pipeline.budget import Budget
 from batchinfer.pipeline.generate import Generator
@@ -25,7 +26,7 @@ from batchinfer.planning.prompts import PromptMaker
 from batchinfer.planning.question import Question
 from batchinfer.planning.tokens import count_tokens
 
-FEW, FEW_WINDOWS = 1000, 5  # prompts that tell how long a run will take, while it begins
+FEW_WINDOWS = 4  # of prompts that tell how long a run will take, while it begins
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,20 +115,29 @@ class Asking:
         )
         with self._record.meter.until_released(), own as ready:
             self._record.meter.hold(ready.devices, question.identity.label)
+            progress, had = self._record.progress, time.monotonic()
+            progress.waiting_seconds = had - began
             info("Looking at the server ..." if ready.devices.kind == "server" else "Loading the model ...")
             tokenizer = Tokenizer(source, question.identity.revision, question.prompt.chat_template_kwargs)
             maker = PromptMaker(job, question, tokenizer)
-            self._foresee(maker)
+            self._foresee(tokenizer)
             loaded = ready.wait_ready()
             self._record.checked += loaded.checked
-            seconds = self._record.progress.load_seconds = time.monotonic() - began
+            seconds = progress.load_seconds = time.monotonic() - had
             info(f"{loaded.description}, ready after {seconds:.0f} s.")
             yield _LoadedModel(ready, maker, loaded.max_model_len)
 
-    def _foresee(self, maker: PromptMaker) -> None:
-        """While the model loads: how long the run will take, to be told beside how long it took."""
-        if self._prepared.cascade is None:
-            found = count_tokens(self._prepared, maker, None, exact_up_to=FEW, windows=FEW_WINDOWS)
+    def _foresee(self, tokenizer: Tokenizer) -> None:
+        """While the model loads: how long the run will take, to be told beside how long it took.
+
+        Whatever goes wrong in it does not matter: the run says it, or never meets it.
+        """
+        question, job = self._prepared.question, self._prepared.job
+        if self._prepared.cascade is not None or question is None:
+            return
+        with contextlib.suppress(BatchinferError):
+            maker = PromptMaker(job, question.with_template(question.prompt.template), tokenizer)
+            found = count_tokens(self._prepared, maker, None, exact_up_to=0, windows=FEW_WINDOWS)
             self._record.estimate = foresee(self._prepared, found, self._left)
 
     def _pass(self, model: _LoadedModel, question: Question) -> None:

@@ -24,7 +24,8 @@ class Progress:
     prompt_tokens: of all prompts that were answered.
     cached_tokens: those of the prompt tokens that prefix caching saved.
     output_tokens: of all answers.
-    load_seconds: until the engine was ready.
+    load_seconds: until the engine was ready, once its devices were had.
+    waiting_seconds: until these were had.
     started: when generation began, by the monotonic clock; None before.
     ended: when it ended, by the same clock; None before.
     choice_masses: the choice mass of each prediction that has one.
@@ -39,6 +40,7 @@ class Progress:
     cached_tokens: int = 0
     output_tokens: int = 0
     load_seconds: float = 0.0
+    waiting_seconds: float = 0.0
     started: float | None = None
     ended: float | None = None
     choice_masses: list[float] = field(default_factory=list)
@@ -63,7 +65,16 @@ class Progress:
     def together(cls, parts: Sequence[Progress]) -> Progress:
         """What several turns came to, in the time that all of them took."""
         whole = cls(started=0.0, ended=sum(part.seconds for part in parts))
-        for name in ("todo", "generated", "failed", "prompt_tokens", "cached_tokens", "output_tokens", "load_seconds"):
+        for name in (
+            "todo",
+            "generated",
+            "failed",
+            "prompt_tokens",
+            "cached_tokens",
+            "output_tokens",
+            "load_seconds",
+            "waiting_seconds",
+        ):
             setattr(whole, name, sum(getattr(part, name) for part in parts))
         whole.choice_masses = [mass for part in parts for mass in part.choice_masses]
         return whole

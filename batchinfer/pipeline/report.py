@@ -40,6 +40,7 @@ WHERE_IT_IS = (
     "version_cost",
     "checked",
     "generation_seconds",
+    "waiting_seconds",
     "estimate",
 )  # fields that --json leaves out where there is nothing to say
 
@@ -117,6 +118,7 @@ class RunReport:
     choice_mass: how the choices fared; None in a job without choices.
     seconds: of the whole run; None for a publishing.
     generation_seconds: those of them in which prompts were answered; None where none was asked.
+    waiting_seconds: those in which it waited for devices; None where none was asked.
     estimate: how long it was to take, as it began; None where nobody knew.
     list_differs: that the list is another one than the served version's, as a sentence.
     model: the label of the one that was asked; None where there is none, or two share the list.
@@ -166,6 +168,7 @@ class RunReport:
     version_cost: VersionCost | None = None
     checked: tuple[str, ...] | None = None
     generation_seconds: float | None = None
+    waiting_seconds: float | None = None
     estimate: TimeEstimate | None = None
 
     @classmethod
@@ -223,6 +226,7 @@ class RunReport:
             version_cost=outcome.cost if outcome else None,
             checked=checked or None,
             generation_seconds=_rounded(spent.seconds) if spent.started is not None else None,
+            waiting_seconds=_rounded(spent.waiting_seconds) if spent.started is not None else None,
             estimate=estimate,
         )
 

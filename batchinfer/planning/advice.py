@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from batchinfer.engines.tokenizer import Tokenizer
 from batchinfer.errors import SpecError
 from batchinfer.planning.prepare import Prepared
 from batchinfer.planning.prompts import PromptMaker
-from batchinfer.planning.question import Question
 from batchinfer.planning.tokens import TokenCount, count_tokens
 from batchinfer.prompting.arrangement import TemplateParts, taken_apart
-from batchinfer.prompting.template import PromptTemplate
 
 LEAST_GAIN = 0.05  # of the share of prompt tokens that is saved
 FEWEST, MOSTLY = 50, 0.5  # prompts to ask, and their share of the list's, for which an advice is worth reading
@@ -52,8 +50,9 @@ def advise(prepared: Prepared, tokenizer: Tokenizer, found: TokenCount) -> Order
     if order is None:
         return None
     text = parts.arranged(order)
-    asked = _rearranged(prepared, question, text)
-    if asked is None:
+    try:
+        asked = question.with_template(text, str(prepared.job.path))
+    except SpecError:
         return None
     maker = PromptMaker(prepared.job, asked, tokenizer)
     other = count_tokens(prepared, maker, None, rows=prepared.plan.reordered(asked.columns))
@@ -70,14 +69,3 @@ def _by_variety(prepared: Prepared, parts: TemplateParts) -> list[int] | None:
     moved = next((number for place, number in enumerate(order) if number != place), None)
     most = MOST_DISTINCT * prepared.plan.counts.to_generate
     return None if moved is None or variety[moved] > most else order
-
-
-def _rearranged(prepared: Prepared, question: Question, text: str) -> Question | None:
-    """The question with another template; None where that is none."""
-    prompt = question.prompt.model_copy(update={"template": text})
-    try:
-        template = PromptTemplate(prompt, question.examples, str(prepared.job.path))
-        template.compile()
-    except SpecError:
-        return None
-    return replace(question, template=template)

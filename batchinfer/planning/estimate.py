@@ -19,7 +19,7 @@ from batchinfer.planning.prepare import Prepared
 from batchinfer.planning.price import CascadePlan, price_cascade
 from batchinfer.planning.prompts import PromptMaker
 from batchinfer.planning.rates import RUNS, load_seconds, run_reports, seconds_of
-from batchinfer.planning.speed import Speed, TimeEstimate, Work, engine_room, engine_setting
+from batchinfer.planning.speed import LoadTime, Speed, TimeEstimate, Work, engine_room, engine_setting
 from batchinfer.planning.tokens import BATCH, TokenCount, count_tokens, filled_prompts
 from batchinfer.prompting.template import TemplateFault
 
@@ -173,8 +173,8 @@ def foresee(prepared: Prepared, found: TokenCount, count: int | None = None) -> 
         return None  # it takes what the server likes
     setting, reports = engine_setting(question), run_reports(prepared.store)
     asked = every if count is None else min(count, every)
-    runs = read_chunks(prepared.store, setting, RUNS)
-    speed = Speed.of(runs, load_seconds(reports, setting.model), engine_room(question))
+    runs = read_chunks(prepared.store, setting, RUNS, asked)
+    speed = Speed.of(runs, LoadTime.of(load_seconds(reports, setting.model)), engine_room(question))
     if speed is None:  # chunks of older programs told nothing
         seconds = seconds_of(reports, setting.model, asked, alone=True)
         return None if seconds is None else TimeEstimate(seconds, None, None, 0)

@@ -26,6 +26,7 @@ from batchinfer.core.records import Counts
 from batchinfer.core.sql import listed
 
 MOST_KNOWN = 20_000  # answers that tell how long others will be
+FEWEST_KNOWN = 30  # with fewer nothing is said by them
 FEWEST_ALIKE = 5  # answers of a group, on average, where groups tell anything
 TELLING = 0.1  # least share of the variance that groups must explain
 EVER, NEVER = datetime.min, datetime.max  # noqa: DTZ901 - stored times are UTC and have no zone
@@ -170,9 +171,10 @@ class Plan:
         return int(one(self._db, sql))
 
     def answer_lengths(self, fingerprint: bytes) -> AnswerLengths | None:
-        """Of the answers to all that is to be generated, by those that prompts of the list have; None where none has one.
+        """Of the answers to all that is to be generated, by those that the question has already; None where it has few.
 
-        A prompt's answer is as long as those of its group, where a column of the template groups them well.
+        A prompt's answer is as long as those of its group, where a column of the template groups them well: those to prompts
+        that the list has tell it. Otherwise it is as long as all are.
         """
         with self._workspace.store.attached(self._db):
             self._db.execute(
@@ -181,17 +183,30 @@ class Plan:
                 JOIN state s ON s.prompt_key = g.key JOIN {self._list.rows_sql} l ON l.row = s.first""",
                 [fingerprint],
             )
-        group = self._telling_column() or "''"
-        tokens, variance, asked, known = self._db.execute(
-            f"""WITH known AS (SELECT {group} AS name, avg(output_tokens) AS tokens, var_pop(output_tokens) * count(*) AS squares,
-                count(*) AS n FROM lengths GROUP BY ALL),
-            whole AS (SELECT sum(tokens * n) / sum(n) AS tokens, sum(squares) / sum(n) AS variance, sum(n) AS n FROM known)
-            SELECT sum(coalesce(k.tokens, w.tokens)), any_value(w.variance), count(*), any_value(w.n)
-            FROM todo LEFT JOIN known k ON k.name = {group} CROSS JOIN whole w"""
-        ).fetchall()[0]
-        if tokens is None:
+            known, tokens, variance = self._db.execute(
+                "SELECT count(*), avg(output_tokens), var_pop(output_tokens) FROM cache.generations WHERE fingerprint = ?",
+                [fingerprint],
+            ).fetchall()[0]
+        asked = self.counts.to_generate
+        if known < FEWEST_KNOWN:
             return None
-        return AnswerLengths(float(tokens), math.sqrt(float(variance) * asked * (1 + asked / float(known))))
+        if self._count("SELECT count(*) FROM lengths") >= FEWEST_KNOWN and (column := self._telling_column()):
+            return self._lengths_of_groups(column)
+        return AnswerLengths(tokens * asked, math.sqrt(variance * asked * (1 + asked / known)))
+
+    def _lengths_of_groups(self, column: str) -> AnswerLengths:
+        """What has no group of its own may be as far from the mean as groups are."""
+        tokens, within, alone, between, asked, known = self._db.execute(
+            f"""WITH known AS (SELECT {column} AS name, avg(output_tokens) AS tokens, var_pop(output_tokens) * count(*) AS squares,
+                count(*) AS n FROM lengths GROUP BY ALL),
+            whole AS (SELECT sum(tokens * n) / sum(n) AS tokens, sum(squares) / sum(n) AS within, var_pop(tokens) AS between, sum(n) AS n
+                FROM known)
+            SELECT sum(coalesce(k.tokens, w.tokens)), any_value(w.within), count(*) FILTER (k.name IS NULL), any_value(w.between),
+                count(*), any_value(w.n)
+            FROM todo LEFT JOIN known k ON k.name = {column} CROSS JOIN whole w"""
+        ).fetchall()[0]
+        noise = float(within) * asked * (1 + asked / float(known)) + float(between) * alone**2
+        return AnswerLengths(float(tokens), math.sqrt(noise))
 
     def _telling_column(self) -> str | None:
         """The column of the template whose groups explain most of how long answers are, if any tells something."""

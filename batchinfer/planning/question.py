@@ -78,6 +78,12 @@ class Question:
         parts = self.parts | {"columns": kinds} | ({"columns_with_zones": sorted(zoned)} if zoned else {})
         return replace(self, parts=parts, fingerprint=fingerprint(parts))
 
+    def with_template(self, text: str, path: str = "") -> Question:
+        """The same with this template in place of its own, known by the same fingerprint. Raises SpecError where it is none."""
+        template = PromptTemplate(self.prompt.model_copy(update={"template": text}), self.examples, path)
+        template.compile()
+        return replace(self, template=template)
+
     def provenance(self, run_id: int | None) -> Provenance:
         """What is stored with everything that a run makes of it."""
         return Provenance(self.fingerprint, self.parser_id, self.identity.label, run_id)

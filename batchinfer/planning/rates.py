@@ -31,16 +31,18 @@ def seconds_of(reports: Reports, model: str, count: int | None, *, alone: bool =
     return round(float(load + count / rate), 1)
 
 
-def load_seconds(reports: Reports, model: str) -> float:
-    """Seconds of a run beside generation: the median of the newest runs that asked the model; 0 without one.
+def load_seconds(reports: Reports, model: str) -> list[float]:
+    """Seconds of the newest runs that asked a model beside generation, and beside waiting for devices.
 
     Of runs of older programs, and of those of two models, the model's loading is all that is known.
     """
-    found = [
-        max(run["engine_load_seconds"], (run.get("seconds") or 0.0) - run.get("generation_seconds", float("inf")))
+    return [
+        max(
+            run["engine_load_seconds"],
+            (run.get("seconds") or 0.0) - run.get("generation_seconds", float("inf")) - run.get("waiting_seconds", 0.0),
+        )
         for run in list(_figures(reports, model, alone=True))[:RUNS]
     ]
-    return float(statistics.median(found)) if found else 0.0
 
 
 def _figures(reports: Reports, model: str, *, alone: bool) -> Iterator[Mapping[str, Any]]:
@@ -50,5 +52,9 @@ def _figures(reports: Reports, model: str, *, alone: bool) -> Iterator[Mapping[s
         parts = [report] if shared is None else [shared["small"], shared["large"]]
         for part in parts:
             named = part.get("model")
-            if part.get("rows_per_second") and (named == model or (alone and shared is None and named is None)):
+            if (
+                part.get("rows_per_second")
+                and part.get("generated", 1)
+                and (named == model or (alone and shared is None and named is None))
+            ):
                 yield part

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import statistics
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Self
@@ -11,14 +12,24 @@ from batchinfer.cache.chunks import ChunkTime, EngineSetting
 from batchinfer.core.keys import canonical_json
 from batchinfer.engines.devices import find_gpus, machine_name
 from batchinfer.engines.vllm import CPU_SEQUENCES, GPU_SEQUENCES
+from batchinfer.job.engine_spec import ServerSpec
 from batchinfer.planning.question import Question
 
-# How far a chunk is off before anything is known of that, as a share, and how many chunks that is worth.
-USUAL, WORTH = 0.15, 3
-ALIKE = 1e-9  # of two columns: the share of their squares that is left where one is all but a multiple of the other
+# What is taken for granted before anything is known, and how many runs that is worth: how far a run is off its pace, as a share;
+# and how many times as long as a prompt's token an answer's takes.
+USUAL, WORTH, RATIO = 0.15, 3, 4.0
+LOADS = 0.5  # how far loading is off, as a share, before it is known of several runs
 # Student's t at 97.5 %, for 1 degree of freedom and more; beyond them it comes near to the normal distribution's as TAIL says.
 T = (12.71, 4.30, 3.18, 2.78, 2.57, 2.45, 2.36, 2.31, 2.26, 2.23)
 NORMAL, TAIL = 1.96, 2.5
+DECIDES = (
+    "kind",
+    "replicas",
+    "tensor_parallel",
+    "address",
+    "base_url",
+    "in_flight",
+)  # fields of engine that make it fast or slow
 FITTED = 2  # numbers that are fitted
 
 
@@ -44,7 +55,7 @@ class TimeEstimate:
 
     seconds: most likely.
     low, high: a 95 % interval; None where no chunk tells it, but rates of older runs.
-    chunks: by how many it is known.
+    chunks: by how many stretches of earlier runs it is known; 0 where only their rates are.
     """
 
     seconds: float
@@ -58,32 +69,83 @@ class TimeEstimate:
 
 @dataclass(frozen=True, slots=True)
 class Pace:
-    """Seconds of generation for a token that is computed.
+    """Seconds of generation for a token that is computed, by non-negative least squares of relative errors.
 
     prompt: of a prompt.
     output: of an answer.
+    covariance: of these two, as far as they are not known: its three numbers, prompt's, both's, output's.
     """
 
     prompt: float
     output: float
+    covariance: tuple[float, float, float]
 
     def seconds(self, prompt_tokens: float, output_tokens: float) -> float:
         return self.prompt * prompt_tokens + self.output * output_tokens
+
+    def variance(self, prompt_tokens: float, output_tokens: float) -> float:
+        """Of these seconds, for want of knowing the pace: large for a mix that was not seen."""
+        own, both, other = self.covariance
+        return prompt_tokens**2 * own + 2 * prompt_tokens * output_tokens * both + output_tokens**2 * other
+
+    @classmethod
+    def of(cls, rows: Sequence[tuple[float, float, float]]) -> Self:
+        """Over tokens of prompts, tokens of answers, and seconds.
+
+        A single mix of tokens cannot tell the two apart: then an answer's token takes RATIO times as long, give or take as much.
+        """
+        whole = sum(seconds for *_, seconds in rows)
+        usual = whole / sum(prompt + RATIO * output for prompt, output, _ in rows)
+        priors = (usual, RATIO * usual)
+        weights = [1 / (USUAL * seconds) ** 2 for *_, seconds in rows]
+        pp, po, oo = (
+            sum(weight * row[i] * row[j] for weight, row in zip(weights, rows, strict=True))
+            for i, j in ((0, 0), (0, 1), (1, 1))
+        )
+        pt, ot = (sum(weight * row[i] * row[2] for weight, row in zip(weights, rows, strict=True)) for i in (0, 1))
+        pp, oo = pp + 1 / priors[0] ** 2, oo + 1 / priors[1] ** 2
+        pt, ot = pt + 1 / priors[0], ot + 1 / priors[1]
+        rest = pp * oo - po * po
+        prompt, output = (pt * oo - ot * po) / rest, (ot * pp - pt * po) / rest
+        if prompt < 0 or output < 0:
+            prompt, output = (0.0, ot / oo) if prompt < 0 else (pt / pp, 0.0)
+        return cls(prompt, output, (oo / rest, -po / rest, pp / rest))
+
+
+@dataclass(frozen=True, slots=True)
+class LoadTime:
+    """Seconds of a run beside generation: loading the model, reading the list, publishing.
+
+    seconds: usually.
+    off: by how many that may be off, as a standard deviation.
+    """
+
+    seconds: float
+    off: float
+
+    @classmethod
+    def of(cls, found: Sequence[float]) -> Self | None:
+        """Of earlier runs; None without one."""
+        if not found:
+            return None
+        usual = statistics.median(found)
+        squares = sum((each - usual) ** 2 for each in found)
+        return cls(usual, math.sqrt(((LOADS * usual) ** 2 + squares) / len(found)))
 
 
 @dataclass(frozen=True, slots=True)
 class Speed:
     """How fast an engine is.
 
-    load: seconds of a run beside generation: loading the model, reading the list, publishing.
+    load: what a run takes beside generation; None where nobody knows.
     room: prompts that it works on at a time.
     full: its pace while it has so many. With fewer, an answer's token takes longer, as if others were written beside it.
     any: its pace as if that made no difference: the truth lies between the two.
-    off: how far a chunk's time is from what `full` says, as a share: its standard deviation.
-    chunks: how many they are fitted over.
+    off: how far a run's time is from what `full` says, as a share: its standard deviation.
+    chunks: how many stretches of runs they are fitted over.
     """
 
-    load: float
+    load: LoadTime | None
     room: int
     full: Pace
     any: Pace
@@ -91,7 +153,7 @@ class Speed:
     chunks: int
 
     @classmethod
-    def of(cls, runs: Sequence[Sequence[ChunkTime]], load: float, room: int) -> Self | None:
+    def of(cls, runs: Sequence[Sequence[ChunkTime]], load: LoadTime | None, room: int) -> Self | None:
         """runs: the chunks of each. None where no chunk computed anything."""
         seen = [
             (
@@ -107,29 +169,42 @@ class Speed:
         if not seen:
             return None
         full = [(prompt, output / share, seconds) for prompt, output, share, seconds in seen]
-        pace = _fitted(full)
-        fits = [(pace.seconds(prompt, output), seconds) for prompt, output, seconds in full]
-        squares = sum((seconds - fit) ** 2 / max(fit, 1e-9) for fit, seconds in fits)
-        noise = len(seen) * squares / sum(fit for fit, _ in fits)
-        off = math.sqrt((WORTH * USUAL**2 + noise) / (WORTH + max(len(seen) - FITTED, 0)))
-        apart = _fitted([(prompt, output, seconds) for prompt, output, _, seconds in seen])
-        return cls(load, room, pace, apart, off, len(seen))
+        pace = Pace.of(full)
+        squares = sum((seconds / max(pace.seconds(prompt, output), 1e-9) - 1) ** 2 for prompt, output, seconds in full)
+        off = math.sqrt((WORTH * USUAL**2 + squares) / (WORTH + max(len(seen) - FITTED, 0)))
+        return cls(
+            load,
+            room,
+            pace,
+            Pace.of([(prompt, output, seconds) for prompt, output, _, seconds in seen]),
+            off,
+            len(seen),
+        )
 
     def estimate(self, work: Work) -> TimeEstimate:
-        """A run may be as far off as one of its chunks: those of one run are slow or fast together."""
-        seconds = self.full.seconds(work.prompt_tokens, work.output_tokens / _share(work.rows, self.room))
-        other = self.any.seconds(work.prompt_tokens, work.output_tokens)
-        share = self._times() * self.off * math.sqrt(1 + 1 / self.chunks)
-        length = NORMAL * self.any.output * work.off
-        low = max(min(seconds, other) - math.hypot(share * min(seconds, other), length), 0.0)
-        high = max(seconds, other) + math.hypot(share * max(seconds, other), length)
-        seconds, low, high = (round(self.load + each, 1) for each in (seconds, low, high))
-        return TimeEstimate(seconds, low, high, self.chunks)
+        """With no interval where nobody knows how long loading takes, or an answer's token."""
+        full = (work.prompt_tokens, work.output_tokens / _share(work.rows, self.room))
+        ends = sorted(
+            [(self.full, full), (self.any, (work.prompt_tokens, work.output_tokens))],
+            key=lambda end: end[0].seconds(*end[1]),
+        )
+        margins = [self._margin(pace, tokens, work.off) for pace, tokens in ends]
+        load = self.load or LoadTime(0.0, 0.0)
+        seconds = round(load.seconds + self.full.seconds(*full), 1)
+        if self.load is None:
+            return TimeEstimate(seconds, None, None, self.chunks)
+        lowest, highest = (pace.seconds(*tokens) for pace, tokens in ends)
+        low = max(load.seconds + lowest - margins[0], 0.0)
+        return TimeEstimate(seconds, round(low, 1), round(load.seconds + highest + margins[1], 1), self.chunks)
 
-    def _times(self) -> float:
-        """How many standard deviations hold 95 of 100."""
+    def _margin(self, pace: Pace, tokens: tuple[float, float], off: float) -> float:
+        """Of 95 of 100 runs: by noise, by what is not known of the pace, of the lengths of answers, and of loading."""
         freedom = WORTH + max(self.chunks - FITTED, 0)
-        return T[freedom - 1] if freedom <= len(T) else NORMAL + TAIL / freedom
+        times = T[freedom - 1] if freedom <= len(T) else NORMAL + TAIL / freedom
+        noise = (self.off * pace.seconds(*tokens)) ** 2 + (self.off / USUAL) ** 2 * pace.variance(*tokens)
+        return math.hypot(
+            times * math.sqrt(noise), NORMAL * pace.output * off, NORMAL * self.load.off if self.load else 0.0
+        )
 
 
 def _share(rows: int, room: int) -> float:
@@ -137,37 +212,21 @@ def _share(rows: int, room: int) -> float:
     return min(max(rows, 1), room) / room
 
 
-def _fitted(rows: Sequence[tuple[float, float, float]]) -> Pace:
-    """Over tokens of prompts, tokens of answers, and seconds: non-negative least squares, which for two is the best of three fits.
-
-    Then both are stretched so that all rows together take what they took: least squares alone do not promise that.
-    """
-    pp, oo, po = (sum(row[i] * row[j] for row in rows) for i, j in ((0, 0), (1, 1), (0, 1)))
-    pt, ot = (sum(row[i] * row[2] for row in rows) for i in (0, 1))
-    found = [Pace(pt / pp if pp else 0.0, 0.0), Pace(0.0, ot / oo if oo else 0.0)]
-    if (rest := pp * oo - po * po) > ALIKE * pp * oo:
-        found.append(Pace((pt * oo - ot * po) / rest, (ot * pp - pt * po) / rest))
-    best = min(
-        (pace for pace in found if pace.prompt >= 0 and pace.output >= 0),
-        key=lambda pace: sum((seconds - pace.seconds(prompt, output)) ** 2 for prompt, output, seconds in rows),
-    )
-    stretch = sum(seconds for *_, seconds in rows) / sum(best.seconds(prompt, output) for prompt, output, _ in rows)
-    return Pace(best.prompt * stretch, best.output * stretch)
-
-
 def engine_setting(question: Question) -> EngineSetting:
-    """What decides how fast a question is answered on this machine."""
-    spec = question.spec
+    """What decides how fast a question is answered here, or by a server."""
+    spec, engine = question.spec, question.spec.engine
     assert spec.model is not None
-    engine = spec.engine.model_dump(mode="json", exclude={"stall"})
-    options = {"engine": engine, "model": spec.model.model_dump(mode="json", exclude={"id", "revision", "cascade"})}
-    return EngineSetting(question.identity.label, machine_name(), canonical_json(options))
+    machine = engine.base_url if isinstance(engine, ServerSpec) else machine_name()
+    kept = {name: value for name, value in engine.model_dump(mode="json").items() if name in DECIDES}
+    options = {"engine": kept, "model": spec.model.model_dump(mode="json", exclude={"id", "revision", "cascade"})}
+    place = {name: value for name, value in kept.items() if name in ("kind", "tensor_parallel", "replicas", "address")}
+    return EngineSetting(question.identity.label, f"{machine} {canonical_json(place)}", canonical_json(options))
 
 
 def engine_room(question: Question) -> int:
     """How many prompts an engine works on at a time, as far as the job file and the device tell."""
     spec = question.spec
     assert spec.model is not None
-    usual = GPU_SEQUENCES if find_gpus() else CPU_SEQUENCES
+    usual = CPU_SEQUENCES if isinstance(spec.engine, ServerSpec) or not find_gpus() else GPU_SEQUENCES
     most, copies = spec.model.options.get("max_num_seqs"), getattr(spec.engine, "replicas", 1)
     return (most if isinstance(most, int) and most > 0 else usual) * (copies if isinstance(copies, int) else 1)

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from batchinfer.cache.chunks import ChunkNote, ChunkTime, EngineSetting, read_chunks
+from batchinfer.cache.schema import RunStatus
 from batchinfer.cache.store import Store
 from batchinfer.core.records import Provenance
 
@@ -21,20 +22,20 @@ def cache(tmp_path: Path) -> Store:
     return store
 
 
-def note(store: Store, run_id: int, rows: int, setting: EngineSetting = HERE) -> None:
-    made = ChunkNote(ChunkTime(rows, 100, 40, 7, 1.5), setting, {})
+def note(store: Store, run_id: int, rows: int, setting: EngineSetting = HERE, seconds: float = 1.5) -> None:
+    made = ChunkNote(ChunkTime(rows, 100, 40, 7, seconds), setting, {})
     store.commit([], [], Provenance(b"f" * 16, "p", "model", run_id), replace=False, note=made)
 
 
-def found(store: Store, setting: EngineSetting = HERE, runs: int = 5) -> list[int]:
+def found(store: Store, setting: EngineSetting = HERE, runs: int = 5, rows: int = 1000) -> list[int]:
     """The rows of each chunk, which tell them apart here."""
-    return [chunk.rows for run in read_chunks(store, setting, runs) for chunk in run]
+    return [chunk.rows for run in read_chunks(store, setting, runs, rows) for chunk in run]
 
 
 def test_a_chunk_comes_back_as_it_was(cache: Store) -> None:
     """With what the model computed of its prompts."""
     note(cache, 1, 256)
-    [[chunk]] = read_chunks(cache, HERE, 5)
+    [[chunk]] = read_chunks(cache, HERE, 5, 256)
     assert chunk == ChunkTime(256, 100, 40, 7, 1.5)
     assert chunk.computed_tokens == 60
 
@@ -60,15 +61,43 @@ def test_the_same_options_go_before_others(cache: Store) -> None:
 
 
 def test_the_newest_runs_count(cache: Store) -> None:
-    """All their chunks, however many."""
+    """So many of them, each as a whole: what an engine works on goes across the borders of chunks."""
     for run_id, rows in [(1, 1000), (2, 2000), (2, 2001), (3, 3000)]:
         note(cache, run_id, rows)
-    assert found(cache, runs=2) == [3000, 2000, 2001]
+    assert found(cache, runs=2) == [3000, 4001]
+    [_, [second]] = read_chunks(cache, HERE, 2, 1000)
+    assert second == ChunkTime(4001, 200, 80, 14, 3.0)
 
 
-def test_small_chunks_of_a_run_are_put_together(cache: Store) -> None:
-    """An engine works on many prompts at a time, so a chunk of a few seconds says little; a run's remainder goes along."""
-    for run_id, rows in [(1, 100), (1, 100), (1, 100), (1, 256), (1, 5), (2, 7)]:
-        note(cache, run_id, rows)
-    assert found(cache) == [7, 300, 261]
-    assert read_chunks(cache, HERE, 5)[1][0] == ChunkTime(300, 300, 120, 21, 4.5)
+def test_a_long_run_is_cut_into_stretches(cache: Store) -> None:
+    """Of several times what an engine works on at a time; its remainder goes along with the last of them."""
+    for _ in range(11):
+        note(cache, 1, 1024)
+    assert found(cache) == [4096, 7168]
+
+
+def test_runs_of_such_a_size_count(cache: Store) -> None:
+    """Five runs of few rows do not tell what many take, nor a long one what few do; beyond some thousands all are alike."""
+    note(cache, 1, 50_000)
+    for run_id in range(2, 8):
+        note(cache, run_id, 20)
+    assert found(cache, runs=1, rows=100_000) == [50_000]
+    assert found(cache, runs=1, rows=3000) == [50_000]
+    assert found(cache, runs=2, rows=10) == [20, 20]
+
+
+def test_an_evaluation_counts_where_nothing_else_is_known(cache: Store) -> None:
+    """It asks in turns, with the engine drained after each."""
+    run_id = cache.start_run(b"f", None, RunStatus.EVAL)
+    note(cache, run_id, 640)
+    assert found(cache) == [640]
+    note(cache, run_id + 1, 1000)
+    assert found(cache) == [1000]
+
+
+def test_a_chunk_that_waited_is_left_out(cache: Store) -> None:
+    """For a server that was away, or an engine that hung: two hours are not how long tokens take."""
+    for seconds in (36.0, 40.0, 7236.0, 30.0):
+        note(cache, 1, 256, seconds=seconds)
+    [[run]] = read_chunks(cache, HERE, 5, 1000)
+    assert (run.rows, run.seconds) == (768, 106.0)

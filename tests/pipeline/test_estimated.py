@@ -21,7 +21,7 @@ from batchinfer.pipeline.run import run
 from batchinfer.planning.prepare import Options
 from tests.factories import LENIENT, Quiet, imports_job
 from tests.in_process import InProcess
-from tests.tiny import Cli, make_job
+from tests.tiny import Cli, make_job, model_folder
 
 KINDS = {"short": 3, "long": 60}  # tokens of an answer
 PROMPT, OUTPUT = 0.001, 0.05  # seconds for a token
@@ -156,7 +156,9 @@ def test_a_job_without_a_model_has_nothing_to_probe(tmp_path: Path) -> None:
 
 def test_what_no_probe_tells(tmp_path: Path, tiny: Path) -> None:
     """Two models, since only one would be asked; and a batch, which takes as long as the server likes."""
-    cascade = {"model": {"id": str(tiny), "cascade": {"large": {"id": str(tiny), "dtype": "float32"}}}}
+    large = model_folder(tmp_path / "large")
+    (large / "weights").write_text("others", encoding="utf-8")
+    cascade = {"model": {"id": str(tiny), "cascade": {"large": {"id": str(large)}}}}
     choices = {"output": {"type": "choice", "choices": ["a", "b"]}}
     two = make_job(tmp_path / "two", {"text": ["a"]}, tiny, **cascade, **choices)
     batch = make_job(
@@ -195,7 +197,7 @@ def test_plan_and_runs_say_it(
     told = batchinfer("plan", place, "--probe", "--json").json
     assert (told["cached"], told["to_generate"]) == (PROBED, 100 - PROBED)
     assert told["estimate"]["seconds"] == told["estimate_seconds"]
-    assert "in 95 of 100 runs" in batchinfer("plan", place).out
+    assert "in 95 of 100 such runs" in batchinfer("plan", place).out
     assert "as it was estimated" in batchinfer("run", place).out
     newest, first = batchinfer("runs", place, "--json").json
     assert newest["estimate"]["chunks"] == 1
