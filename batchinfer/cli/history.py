@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from batchinfer.pipeline.ledger import Ledger
 
 SHOWN = 20
+WHOLE = ("done", "rejected")  # runs that did all that they were to do
 WIDEST = 200  # characters of what happened to a row
 
 
@@ -101,7 +102,7 @@ def _print_runs(reports: Sequence[Mapping[str, Any]], ledger: Ledger) -> None:
             "rows/s": report.get("rows_per_second") and f"{report['rows_per_second']:.1f}",
             "saved": saving(report.get("prefix_saving")),
             "time": duration(report["seconds"]) if report.get("seconds") is not None else None,
-            "estimated": duration(report["estimate"]["seconds"]) if report.get("estimate") else None,
+            "estimated": duration(report["estimate"]["seconds"]) if report.get("estimate") and report["status"] in WHOLE else None,
             **run_costs(report),
         }
         for report in reports

@@ -63,7 +63,8 @@ class ProgressConsole:
 
     def _write_lines(self) -> None:
         while not self._over.wait(LINE_SECONDS) and self._progress is not None:
-            self.info(line(self._progress, self._cached))
+            if self._progress.ended is None:  # else the next part of what is done loads its model
+                self.info(line(self._progress, self._cached))
 
     def __enter__(self) -> Self:
         return self

@@ -92,6 +92,12 @@ def _print_plan(result: PlanReport, *, asks: bool) -> None:
     table(f"Plan of {result.job}", ["what", "figure"], rows, right=["figure"])
     if result.scoring is not None and result.scoring.collisions:
         tell(f"Whole choices are scored, since first tokens collide: {'; '.join(result.scoring.collisions)}.")
+    if result.no_prompt:
+        of = "" if result.prompt_tokens_exact else " of those that were looked at"
+        named = "; ".join(
+            f"{cell(query_text(row['query']))}: {cell(row['detail'], WIDEST)}" for row in result.no_prompt_rows
+        )
+        tell(f"No prompt can be made of {counted(result.no_prompt, 'row')}{of}, which will fail: {named}")
     if result.too_long:
         named = "; ".join(str(cell(query_text(query))) for query in result.too_long_rows)
         of = "" if result.prompt_tokens_exact else f" of the {result.looked_at:,} that were looked at"

@@ -57,7 +57,7 @@ class Generator:
         self._provenance = prepared.question.provenance(run_id)
         self._stop, self._progress, self._limit, self._start = stop, progress, limit, start
         self._used, self._setting = used, engine_setting(prepared.question)
-        self._every = max(prepared.plan.counts.to_generate // limit, 1) if spread and limit else 1
+        self._spread = spread
         self._job, limits = prepared.job.name, prepared.job.spec.on_errors
         self._limits = None if limits == "continue" else limits
         self._underway: dict[bytes, AwaitedRow] = {}
@@ -113,7 +113,7 @@ class Generator:
     def _batches(self, maker: PromptMaker, max_len: int) -> Iterator[list[FilledPrompt]]:
         """The prompts before they are tokenised, some at a time: few where they are long."""
         batch, size = list[FilledPrompt](), 0
-        for prompt_key, row in self._plan.todo(self._limit, self._start, self._every):
+        for prompt_key, row in self._rows():
             if self._stop.requested():
                 return
             filled = self._fill(maker, prompt_key, row)
@@ -127,6 +127,11 @@ class Generator:
                 yield batch
                 batch, size = [], 0
         yield batch
+
+    def _rows(self) -> Iterator[tuple[bytes, dict[str, Any]]]:
+        if self._spread and self._limit is not None:
+            return self._plan.spread(min(self._limit, self._plan.counts.to_generate))
+        return self._plan.todo(self._limit, self._start)
 
     def _fill(self, maker: PromptMaker, prompt_key: bytes, row: dict[str, Any]) -> FilledPrompt | None:
         values = self._list.source.template_values(row)

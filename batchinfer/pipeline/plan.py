@@ -12,7 +12,7 @@ from batchinfer.core.records import Info
 from batchinfer.engines.devices import devices_of, place_here
 from batchinfer.engines.protocol import Engine
 from batchinfer.engines.ray import tell_room
-from batchinfer.errors import UsageError
+from batchinfer.errors import UsageError, counted
 from batchinfer.job.engine_spec import OpenAIBatchSpec, RaySpec, VllmSpec
 from batchinfer.job.reader import Job, placing
 from batchinfer.pipeline.attempt import tell_missing_secrets
@@ -52,10 +52,13 @@ def plan(job: Job, data: JobData, options: Options, info: Info = quiet) -> PlanR
     return report
 
 
-def probe(job: Job, data: JobData, options: Options, console: Console, engine: Engine | None = None) -> RunReport:
+def probe(
+    job: Job, data: JobData, options: Options, console: Console, engine: Engine | None = None
+) -> RunReport | None:
     """Asks some prompts from all over the list, so that a plan knows how long the others will take; the cache keeps the answers.
 
-    engine: one that is already loaded, or None to start the job's own. Raises UsageError and BatchinferErrors as `run` does.
+    None, and nothing is written, where nothing is left to ask. engine: one that is already loaded, or None to start the job's
+    own. Raises UsageError and BatchinferErrors as `run` does.
     """
     if job.spec.prompt is None:
         raise UsageError(f"The job {job.name} asks no model, so there is nothing to probe: leave --probe out.")
@@ -67,7 +70,12 @@ def probe(job: Job, data: JobData, options: Options, console: Console, engine: E
         raise UsageError(
             f"The job {job.name} hands its prompts over as a batch, whose time no probe tells: leave --probe out."
         )
-    return run(job, data, replace(options, limit=PROBED, spread=True), console, engine)
+    with prepare(job, data, options) as prepared:
+        if not prepared.plan.counts.to_generate:
+            return None
+    report = run(job, data, replace(options, limit=PROBED, spread=True), console, engine)
+    console.info(f"The probe got {counted(report.generated, 'answer')}, which the cache keeps.")
+    return report
 
 
 def _money(prepared: Prepared, found: PlanReport) -> dict[str, Any]:

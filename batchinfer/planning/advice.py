@@ -14,6 +14,7 @@ from batchinfer.prompting.arrangement import TemplateParts, taken_apart
 
 LEAST_GAIN = 0.05  # of the share of prompt tokens that is saved
 FEWEST, MOSTLY = 50, 0.5  # prompts to ask, and their share of the list's, for which an advice is worth reading
+MOST = 1_000_000  # prompts that are put into another order for it
 MOST_DISTINCT = 0.5  # values for each prompt, of a column that is worth being first
 
 
@@ -41,7 +42,7 @@ def advise(prepared: Prepared, tokenizer: Tokenizer, found: TokenCount) -> Order
     """
     question, counts = prepared.question, prepared.plan.counts
     assert question is not None
-    if counts.to_generate < max(FEWEST, MOSTLY * counts.unique):  # another template asks what is cached anew, too
+    if not max(FEWEST, MOSTLY * counts.unique) <= counts.to_generate <= MOST:  # what is cached would be asked anew, too
         return None
     parts = taken_apart(question.prompt.template)
     if parts is None or not found.block or found.saving is None:

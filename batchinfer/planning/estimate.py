@@ -70,6 +70,8 @@ class PlanReport:
     looked_at: prompts that were held against it; fewer than all in a long list, of which a sample is counted.
     too_long: those of them that do not fit it.
     too_long_rows: the lookup keys of the first of them.
+    no_prompt: rows that were looked at of which no prompt can be made, so that they will fail.
+    no_prompt_rows: the first of them: `query`, the lookup key, and `detail`, why.
     estimate_money: what the answers would cost, by what answers of earlier runs cost; None without a price or such a run.
     currency: of that.
     made_of: what the list is, as versions record it.
@@ -91,6 +93,8 @@ class PlanReport:
     looked_at: int = 0
     too_long: int = 0
     too_long_rows: tuple[dict[str, Any], ...] = ()
+    no_prompt: int = 0
+    no_prompt_rows: tuple[dict[str, Any], ...] = ()
     cascade: CascadePlan | None = None
     estimate_money: float | None = None
     currency: str | None = None
@@ -112,6 +116,7 @@ class PlanReport:
             "currency": self.currency, "prompt": self.prompt, "list_differs": self.list_differs,
             "scoring": self.scoring.to_json() if self.scoring else None,
             "window": self.window, "looked_at": self.looked_at, "too_long": self.too_long, "too_long_rows": list(self.too_long_rows),
+            "no_prompt": self.no_prompt, "no_prompt_rows": list(self.no_prompt_rows),
             "list": self.made_of.to_json() if self.made_of else None,
             **({} if self.cascade is None else {"cascade": self.cascade.to_json()}),
         }  # fmt: skip
@@ -159,6 +164,17 @@ def _estimate(prepared: Prepared, info: Info) -> PlanReport:
         looked_at=found.rows if window else 0,
         too_long=len(long),
         too_long_rows=tuple(prepared.query_list.queries(long[:MOST_NAMED]).values()),
+        no_prompt=len(found.unmade),
+        no_prompt_rows=_unmade_rows(prepared, found),
+    )
+
+
+def _unmade_rows(prepared: Prepared, found: TokenCount) -> tuple[dict[str, Any], ...]:
+    """The first rows of which no prompt can be made, and why."""
+    named = dict(list(found.unmade.items())[:MOST_NAMED])
+    queries = prepared.query_list.queries(list(named))
+    return tuple(
+        {"query": queries[prompt_key], "detail": why} for prompt_key, why in named.items() if prompt_key in queries
     )
 
 

@@ -221,12 +221,14 @@ class Plan:
         best = max(explained, key=explained.__getitem__, default=None)
         return best if best is not None and explained[best] >= TELLING else None
 
-    def todo(self, limit: int | None = None, start: int = 0, every: int = 1) -> Iterator[tuple[bytes, dict[str, Any]]]:
-        """(prompt_key, row) of what is to be generated, in the order in which shared prefixes lie together.
+    def todo(self, limit: int | None = None, start: int = 0) -> Iterator[tuple[bytes, dict[str, Any]]]:
+        """(prompt_key, row) of what is to be generated, in the order in which shared prefixes lie together."""
+        return self._read("todo", limit, start)
 
-        every: only each one whose number is a multiple of it.
-        """
-        return self._read("todo", limit, start, every)
+    def spread(self, count: int) -> Iterator[tuple[bytes, dict[str, Any]]]:
+        """The same of so many prompts from all over it."""
+        whole = max(self.counts.to_generate, 1)
+        return self._read("todo", where=f" WHERE (rowid + 1) * {count} // {whole} > rowid * {count} // {whole}")
 
     def reordered(self, columns: Sequence[str]) -> TodoReader:
         """What is to be generated, as `todo` gives it, in the order of these columns."""
@@ -239,13 +241,9 @@ class Plan:
         return self._count(f"SELECT approx_count_distinct(hash({', '.join(map(listed, columns))})) FROM todo")
 
     def _read(
-        self, table: str, limit: int | None = None, start: int = 0, every: int = 1
+        self, table: str, limit: int | None = None, start: int = 0, where: str = ""
     ) -> Iterator[tuple[bytes, dict[str, Any]]]:
-        clause = (
-            (f" WHERE rowid % {every} = 0" if every > 1 else "")
-            + ("" if limit is None else f" LIMIT {limit}")
-            + (f" OFFSET {start}" if start else "")
-        )
+        clause = where + ("" if limit is None else f" LIMIT {limit}") + (f" OFFSET {start}" if start else "")
         with record_batches(self._db, f"SELECT * FROM {table}{clause}", 1024) as reader:
             for batch in reader:
                 for record in batch.to_pylist():

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -37,6 +36,7 @@ class TokenCount:
     compared: those of prompts whose neighbour before them is known.
     shared: those of them that the neighbour has, too, as far as prefix caching saves them.
     long: the keys of prompts that do not fit the window.
+    unmade: why no prompt can be made of some rows, by their keys.
     is_exact: whether these are all prompts, not a sample.
     """
 
@@ -47,6 +47,7 @@ class TokenCount:
     compared: int = 0
     shared: int = 0
     long: list[bytes] = field(default_factory=list)
+    unmade: dict[bytes, str] = field(default_factory=dict)
     is_exact: bool = True
     _last: tuple[int, ...] | None = ()
 
@@ -122,12 +123,18 @@ def _shared_block(question: Question) -> int | None:
 
 
 def filled_prompts(
-    prepared: Prepared, rows: Iterable[tuple[bytes, dict[str, Any]]], maker: PromptMaker
+    prepared: Prepared,
+    rows: Iterable[tuple[bytes, dict[str, Any]]],
+    maker: PromptMaker,
+    unmade: dict[bytes, str] | None = None,
 ) -> Iterator[FilledPrompt]:
-    """The prompts of these rows; none of a row that the run will make a failure of."""
+    """The prompts of these rows; none of a row that the run will make a failure of. unmade: gets those, with the reason of each."""
     for prompt_key, row in rows:
-        with contextlib.suppress(TemplateFault):
+        try:
             yield maker.fill(prompt_key, prepared.query_list.source.template_values(row))
+        except TemplateFault as exc:
+            if unmade is not None:
+                unmade[prompt_key] = f"For this row {exc}"
 
 
 def _requests(prompt: Prompt) -> Iterator[tuple[int, ...]]:
@@ -143,7 +150,7 @@ def _count(
 ) -> bool:
     """Adds these prompts; returns whether all of them have at most so many characters. Those beyond are left out."""
     left, waiting, size = most, list[FilledPrompt](), 0
-    for filled in filled_prompts(prepared, rows, maker):
+    for filled in filled_prompts(prepared, rows, maker, found.unmade):
         left -= filled.size if filled.size <= CHARACTERS else most + 1  # which is not counted as a whole
         waiting.append(filled)
         size += filled.size
@@ -164,7 +171,7 @@ def _sample(
     That is two at least, if there are as many: one says nothing of what it shares.
     """
     waiting, left = list[FilledPrompt](), most
-    for filled in filled_prompts(prepared, rows, maker):
+    for filled in filled_prompts(prepared, rows, maker, found.unmade):
         left -= min(filled.size, CHARACTERS)
         waiting.append(filled)
         if len(waiting) == BATCH or left < 0:

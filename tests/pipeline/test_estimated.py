@@ -130,6 +130,7 @@ def test_a_probe_asks_all_over_the_list_and_nothing_twice(tmp_path: Path, tiny: 
     job, data = shop(tmp_path, tiny, short=200, long=120)
     assert plan(job, data, Options()).estimate is None
     probed = probe(job, data, Options(), Quiet(), engine)
+    assert probed is not None
     assert (probed.generated, probed.version, probed.estimate) == (PROBED, None, None)
     assert {text.partition(":")[0] for text in engine.asked} == set(KINDS)
     foretold = plan(job, data, Options())
@@ -143,7 +144,11 @@ def test_a_probe_asks_all_over_the_list_and_nothing_twice(tmp_path: Path, tiny: 
 def test_a_probe_of_a_short_list_asks_all(tmp_path: Path, tiny: Path, engine: TimedEngine) -> None:
     """It has no more prompts; then there is nothing to foretell."""
     job, data = shop(tmp_path, tiny, short=10)
-    assert probe(job, data, Options(), Quiet(), engine).generated == 10
+    probed = probe(job, data, Options(), Quiet(), engine)
+    assert probed is not None
+    assert probed.generated == 10
+    assert probe(job, data, Options(), Quiet()) is None
+    assert Store(data.cache).last_run_id() == 1
     assert plan(job, data, Options()).estimate_seconds == 0.0
 
 

@@ -107,9 +107,12 @@ def test_no_block_is_shared_where_the_job_says_so(tmp_path: Path, tiny: Path) ->
 
 
 def test_rows_that_no_prompt_can_be_made_of_cost_nothing(tmp_path: Path, tiny: Path) -> None:
-    """They will be failures of the run, which is not asked here."""
+    """They will be failures of the run, and are named with the reason."""
     found = estimated(*shop(tmp_path, tiny, ["ab", "abc"], template="{{ 6 // (text | length - 2) }}"))
     assert (found.counts.to_generate, found.prompt_tokens) == (2, 1)
+    [row] = found.no_prompt_rows
+    assert (found.no_prompt, row["query"]) == (1, {"text": "ab"})
+    assert "division" in row["detail"]
 
 
 def test_time_is_that_of_the_last_runs(tmp_path: Path, tiny: Path) -> None:
