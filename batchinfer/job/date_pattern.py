@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import date, datetime
+from fnmatch import translate
 from typing import Self
 
 DIGITS = {"Y": 4, "y": 2, "m": 2, "d": 2, "j": 3}  # of strftime's codes that may stand in a path
@@ -84,8 +85,6 @@ def _expression(pattern: str) -> str:
 
 
 def _of_sign(sign: str) -> str:
-    if (found := SIGNS.get(sign)) is not None:
-        return found
-    excluded = sign[1] == "!"
-    characters = re.sub(r"[^\w-]", r"\\\g<0>", sign[2 if excluded else 1 : -1])
-    return f"[^/{characters}]" if excluded else f"[{characters}]"
+    """What a sign stands for; of a set, as fnmatch has it, which is what finds the files."""
+    found = SIGNS.get(sign)
+    return found if found is not None else translate(sign).removeprefix("(?s:")[: -len(")\\Z")]

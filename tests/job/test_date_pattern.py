@@ -6,7 +6,7 @@ from datetime import date
 from fnmatch import fnmatchcase
 
 import pytest
-from hypothesis import assume, given
+from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
 from batchinfer.job.date_pattern import DatePattern
@@ -81,6 +81,7 @@ def test_stars_around_a_date() -> None:
     assert pattern("**/{date:%Y%m%d}").day_of("a/b/20260309") == DAY
 
 
+@example("[?--]", "-")
 @given(st.text("[]!x^-\\*?&", max_size=8).filter(lambda glob: "**" not in glob), st.text("[]!x^-\\&y", max_size=3))
 def test_signs_of_globs_are_read_as_the_files_are_found(before: str, name: str) -> None:
     """A ] that comes first in a set is one of its characters, and so is a ^."""
