@@ -143,6 +143,7 @@ class Asking:
     def _pass(self, model: _LoadedModel, question: Question) -> None:
         """Asks what the plan has now."""
         prepared, progress = replace(self._prepared, question=question), self._record.progress
+        prepared.plan.longest_first(question.fingerprint)
         generator = Generator(
             prepared, self._record.run_id, self._stop, progress, self._left, used=self._record.used, spread=self._spread
         )

@@ -137,7 +137,7 @@ class Plan:
             f"""CREATE OR REPLACE TABLE todo AS SELECT s.prompt_key, l.* EXCLUDE (prompt_key, lookup_hash)
             FROM state s JOIN {self._list.rows_sql} l ON l.row = s.first
             WHERE NOT covered AND NOT tried AND ((NOT made AND NOT failed) OR {again}){chosen}
-            ORDER BY {", ".join(["s.first"] if not columns else [f"l.{listed(name)}" for name in columns])}""",
+            ORDER BY {", ".join([f"l.{listed(name)}" for name in columns] or ["s.first"])}""",
             values,
         )
 
@@ -176,13 +176,8 @@ class Plan:
         A prompt's answer is as long as those of its group, where a column of the template groups them well: those to prompts
         that the list has tell it. Otherwise it is as long as all are.
         """
+        self._gather_lengths(fingerprint)
         with self._workspace.store.attached(self._db):
-            self._db.execute(
-                f"""CREATE OR REPLACE TABLE lengths AS SELECT l.*, g.output_tokens FROM
-                (SELECT key, output_tokens FROM cache.generations WHERE fingerprint = ? ORDER BY created_at DESC LIMIT {MOST_KNOWN}) g
-                JOIN state s ON s.prompt_key = g.key JOIN {self._list.rows_sql} l ON l.row = s.first""",
-                [fingerprint],
-            )
             known, tokens, variance = self._db.execute(
                 "SELECT count(*), avg(output_tokens), var_pop(output_tokens) FROM cache.generations WHERE fingerprint = ?",
                 [fingerprint],
@@ -190,9 +185,34 @@ class Plan:
         asked = self.counts.to_generate
         if known < FEWEST_KNOWN:
             return None
-        if self._count("SELECT count(*) FROM lengths") >= FEWEST_KNOWN and (column := self._telling_column()):
+        if column := self._telling_column():
             return self._lengths_of_groups(column)
         return AnswerLengths(tokens * asked, math.sqrt(variance * asked * (1 + asked / known)))
+
+    def longest_first(self, fingerprint: bytes) -> None:
+        """Has groups whose answers were long so far come first in `todo`, so that none is left alone at a run's end.
+
+        Only where the column by which prompts are ordered first tells how long answers are: what begins alike stays together.
+        """
+        self._gather_lengths(fingerprint)
+        first, *_ = columns = [listed(name) for name in self._list.columns] or [""]
+        if self._telling_column() != first:
+            return
+        self._db.execute(
+            f"""CREATE OR REPLACE TABLE todo AS SELECT t.* FROM todo t
+            LEFT JOIN (SELECT {first} AS name, avg(output_tokens) AS tokens FROM lengths GROUP BY ALL) k ON k.name = t.{first}
+            ORDER BY coalesce(k.tokens, (SELECT avg(output_tokens) FROM lengths)) DESC, {", ".join(f"t.{name}" for name in columns)}"""
+        )
+
+    def _gather_lengths(self, fingerprint: bytes) -> None:
+        """Makes `lengths`."""
+        with self._workspace.store.attached(self._db):
+            self._db.execute(
+                f"""CREATE OR REPLACE TABLE lengths AS SELECT l.*, g.output_tokens FROM
+                (SELECT key, output_tokens FROM cache.generations WHERE fingerprint = ? ORDER BY created_at DESC LIMIT {MOST_KNOWN}) g
+                JOIN state s ON s.prompt_key = g.key JOIN {self._list.rows_sql} l ON l.row = s.first""",
+                [fingerprint],
+            )
 
     def _lengths_of_groups(self, column: str) -> AnswerLengths:
         """What has no group of its own may be as far from the mean as groups are."""
@@ -209,7 +229,9 @@ class Plan:
         return AnswerLengths(float(tokens), math.sqrt(noise))
 
     def _telling_column(self) -> str | None:
-        """The column of the template whose groups explain most of how long answers are, if any tells something."""
+        """The column of the template whose groups explain most of how long answers are, if enough are known and any tells."""
+        if self._count("SELECT count(*) FROM lengths") < FEWEST_KNOWN:
+            return None
         explained = dict[str, float]()
         for name in map(listed, self._list.columns):
             rows, groups, within, whole = self._db.execute(

@@ -23,7 +23,7 @@ from tests.factories import LENIENT, Quiet, imports_job
 from tests.in_process import InProcess
 from tests.tiny import Cli, make_job, model_folder
 
-KINDS = {"short": 3, "long": 60}  # tokens of an answer
+KINDS = {"brief": 3, "short": 3, "long": 60}  # tokens of an answer
 PROMPT, OUTPUT = 0.001, 0.05  # seconds for a token
 ROOM = {"max_num_seqs": 1}  # prompts that the engine below works on at a time
 TEMPLATE = {"template": "{{ kind }}: {{ text }}", "format": "completion"}
@@ -132,7 +132,7 @@ def test_a_probe_asks_all_over_the_list_and_nothing_twice(tmp_path: Path, tiny: 
     probed = probe(job, data, Options(), Quiet(), engine)
     assert probed is not None
     assert (probed.generated, probed.version, probed.estimate) == (PROBED, None, None)
-    assert {text.partition(":")[0] for text in engine.asked} == set(KINDS)
+    assert {text.partition(":")[0] for text in engine.asked} == {"short", "long"}
     foretold = plan(job, data, Options())
     report = run(job, data, Options(), Quiet(), engine)
     assert foretold.estimate is not None
@@ -208,3 +208,19 @@ def test_plan_and_runs_say_it(
     assert newest["estimate"]["chunks"] == 1
     assert "estimate" not in first
     assert "estimated" in batchinfer("runs", place).out
+
+
+@pytest.mark.long
+def test_what_took_long_is_asked_first(tmp_path: Path, engine: TimedEngine) -> None:
+    """So that no long answer is left alone at the end; what begins alike stays together."""
+    tiny = model_folder(tmp_path / "model")
+    orders = []
+    for count in (40, 80):
+        engine.asked.clear()
+        job, data = shop(tmp_path, tiny, brief=count, long=count)
+        run(job, data, Options(yes=True), Quiet(), engine)
+        orders.append(engine.asked.copy())
+    by_columns = sorted(orders[0])
+    assert orders[0] == by_columns
+    assert [text[:5] for text in orders[1]] == ["long:"] * 40 + ["brief"] * 40
+    assert orders[1] == [*sorted(orders[1][:40]), *sorted(orders[1][40:])]
