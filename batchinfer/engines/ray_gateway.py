@@ -223,11 +223,13 @@ class Relay:
                 while not self._is_over:
                     for kind, content in ray.get(self._actor.receive.remote()):
                         self._tell(kind, content)
-            except (RuntimeEnvSetupError, RayTaskError) as exc:
-                self._pipe.send(("failed", f"The nodes cannot run what the job needs: {_last_line(str(exc))}."))
             except RayError as exc:
-                where = f"on the node {self._node} " if self._node else ""
-                self._pipe.send(("lost", f"{where}was lost ({_last_line(str(exc))})"))
+                cause = _cause(exc)
+                if isinstance(exc, RuntimeEnvSetupError | RayTaskError) or getattr(exc, "actor_init_failed", False):
+                    self._pipe.send(("failed", f"The nodes cannot run what the job needs: {cause}."))
+                else:
+                    where = f"on the node {self._node} " if self._node else ""
+                    self._pipe.send(("lost", f"{where}was lost ({cause})"))
 
     def _tell(self, kind: str, content: Any) -> None:
         """Passes a message on; what is for people with the name of the node."""
@@ -246,9 +248,10 @@ class Relay:
         self._pipe.send(("placed", self._node))
 
 
-def _last_line(said: str) -> str:
-    """The last line of what Ray says that has a word in it: there the cause is."""
-    return _first_line("\n".join(reversed(said.splitlines())))
+def _cause(exc: RayError) -> str:
+    """Why Ray raised it: the first sentence of the last line that is no list of ids."""
+    lines = [line for line in str(exc).splitlines() if line.strip() and not line.startswith("\t")]
+    return (lines or ["no message"])[-1].strip().partition(". ")[0].rstrip(".")[:400]
 
 
 if __name__ == "__main__":

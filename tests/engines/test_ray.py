@@ -19,12 +19,15 @@ import pytest
 from batchinfer.core.records import Failure, Generation, Prompt
 from batchinfer.engines.models import folder_digest
 from batchinfer.engines.pool import VLLM_DRIVER, EnginePool
-from batchinfer.engines.protocol import EngineConfig, EngineInfo
+from batchinfer.engines.protocol import EngineConfig, EngineInfo, Task
 from batchinfer.engines.ray import ClusterRoom, RayCluster
 from batchinfer.engines.ray_host import check_folders
+from batchinfer.engines.tokenizer import Tokenizer
 from batchinfer.errors import MissingExtra, ModelError, Stopped, UsageError
 from batchinfer.job.engine_spec import RaySpec
+from tests.conftest import WINDOW, EngineSlot
 from tests.engines.test_pool import SCORING, TASK, echoes, number, prompts, texts
+from tests.engines.test_vllm import prompts as chat_prompts
 from tests.ray_cluster import TestCluster, ray_cluster
 from tests.scripted import DRIVER, read_diary
 from tests.tiny import Cli, alive, numbered, until, write_job
@@ -136,7 +139,8 @@ def test_an_actor_that_is_killed_again_and_again(cluster: TestCluster, log: Path
                 killed.add(victim)
                 since = len(results)
     assert texts(results) == echoes(*range(len(results)))
-    assert len([sentence for sentence in said if "was lost" in sentence]) >= 4  # the last may have had nothing to do
+    why = "The engine on the node head was lost (The actor is dead because its worker process has died); it is started"
+    assert len([sentence for sentence in said if why in sentence]) >= 2  # Ray does not always say why
 
 
 def test_a_node_that_is_removed_and_one_that_is_added(cluster: TestCluster, log: Path, diary: str) -> None:
@@ -314,3 +318,28 @@ def test_no_cluster_fails_in_a_plan_as_in_a_run(tmp_path: Path, tiny: Path, batc
     done = batchinfer(command, "shop")
     assert done.code == 2
     assert "job.yaml: line 13: engine.address: there is no Ray cluster at 127.0.0.1:9: correct the address" in done.err
+
+
+def test_the_real_engine_answers_there_as_here(
+    engine_slot: EngineSlot, model_folder: Path, adapter: Path, log: Path
+) -> None:
+    """In an actor, vLLM says what it says in a process of the run's, and an adapter works there, too."""
+    tokenizer = Tokenizer(str(model_folder), None, {})
+    asked = chat_prompts(tokenizer, [f"Write a word that rhymes with number {count}." for count in range(20)])
+    tokens = tuple(ids[0] for ids in tokenizer.in_place(["Positive", "Negative"], chat=True))
+    task = Task({"temperature": 0.0, "max_tokens": 4})
+    here = texts(list(engine_slot.get(adapter=str(adapter)).generate(task, asked)))
+    engine_slot.close()
+    options = {"max_model_len": WINDOW, "kv_cache_memory_bytes": 1 << 28}
+    config = EngineConfig(str(model_folder), adapter=str(adapter), adapter_rank=8, options=options)
+    with RayCluster("local", log) as connected:
+        spec = RaySpec(kind="ray", address="local", cpus=len(os.sched_getaffinity(0)), replicas=1)
+        room = ClusterRoom(spec, connected, print)
+        with EnginePool(config, room.places, log, launch=connected.launch, meanwhile=room.wait) as pool:
+            there = texts(list(pool.generate(task, asked)))
+            [plain] = pool.generate(Task({}, score_tokens=tokens), asked[:1])
+            [adapted] = pool.generate(Task({}, score_tokens=tokens, adapter=str(adapter)), asked[:1])
+    assert sum(here[count] == there[count] for count in here) >= 19  # other batches may tip a token now and then
+    assert isinstance(plain, Generation)
+    assert isinstance(adapted, Generation)
+    assert plain.logprobs != adapted.logprobs
