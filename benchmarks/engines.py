@@ -1,133 +1,264 @@
-"""The same prompts by several engines: one process, two on this machine, and two actors of a Ray cluster.
+"""Whether other engines say what vLLM on this machine says: the same prompts, failures among them, at temperature 0.
 
-    python -m benchmarks.engines [--rows 200] [--engines one,two,ray] [--prefixes 0]
+    python -m benchmarks.engines [--rows 200]
 
-With the bundled model at temperature 0, 16 tokens an answer, and every 50th prompt too long for the model, so that it fails.
-Says of each engine which failures it has, and which answers differ from the first one's. Ray's cluster is one of this machine alone.
-
-With --prefixes 40, prompts share as many long beginnings, in the order in which a plan has them, and the KV cache has room for
-four of these: says how many prompt tokens were computed over the fewest possible.
+vLLM's own server, a process with the bundled model, is asked what an engine here was asked before: texts, JSON, the scores of
+choices by their first tokens and as wholes. Each kind has one prompt that no engine can take. Then a job of as many rows
+is run, and the server is killed and started again in the middle of it.
+It does not show how fast a server is: both have the same cores, one after the other.
 """
 
 from __future__ import annotations
 
 import argparse
 import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+import urllib.request
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from batchinfer.core.records import Failure, Generation, Prompt
+import yaml
+
+from batchinfer.core.home import JobData
+from batchinfer.core.records import Continuation, Failure, Generation, Prompt
 from batchinfer.engines import bundled
 from batchinfer.engines.devices import place_here
+from batchinfer.engines.environment import WITHOUT_VISION
+from batchinfer.engines.openai import openai_engine
 from batchinfer.engines.pool import EnginePool
-from batchinfer.engines.protocol import EngineConfig, Task
-from batchinfer.engines.ray import ClusterRoom, RayCluster
+from batchinfer.engines.protocol import Engine, EngineConfig, Task
 from batchinfer.engines.tokenizer import Tokenizer
-from batchinfer.job.engine_spec import RaySpec
+from batchinfer.job import reader
+from batchinfer.job.engine_spec import OpenAISpec
+from batchinfer.job.reader import Job
+from batchinfer.pipeline.progress import Progress, Unattended
+from batchinfer.pipeline.run import run
+from batchinfer.planning.prepare import Options
 
-BLOCK = 32  # tokens
-PREFIX_BLOCKS, PREFIXES_HELD = 10, 4
-BLOCK_BYTES = BLOCK * 30 * 2 * 3 * 64 * 2  # of the bundled model: layers, keys and values, heads, their size, bfloat16
 WINDOW = 512
-TOO_LONG = 50  # each prompt of such a number has more tokens than the window
-WORDS = ("river", "stone", "cloud", "paper", "green", "seven", "early", "north", "apple", "quiet", "glass", "train")
+START_SECONDS = 400.0
+NEAR = 0.05  # of a log-probability
+NAMES = ("Positive", "Negative")
+SCHEMA = {
+    "type": "object", "properties": {"fruit": {"type": "string", "maxLength": 12}}, "required": ["fruit"],
+    "additionalProperties": False,
+}  # fmt: skip
+SAMPLING = {
+    "temperature": 0.0, "max_tokens": 12, "seed": 0, "stop": [], "top_p": 1.0, "top_k": 0, "min_p": 0.0,
+    "presence_penalty": 0.0, "frequency_penalty": 0.0, "repetition_penalty": 1.0,
+}  # fmt: skip
+
+Results = dict[bytes, Generation | Failure]
 
 
-def questions(tokenizer: Tokenizer, rows: int) -> list[Prompt]:
-    """Chat prompts that differ, some of them too long."""
-    asked = [f"Write a sentence about a {WORDS[n % 12]} {WORDS[n // 12 % 12]}, number {n}." for n in range(rows)]
-    encoded = tokenizer.encode([tokenizer.text((("user", text),)) for text in asked], chat=True)
-    return [
-        Prompt(n.to_bytes(16), (), tuple(ids) * (1 if n % TOO_LONG else WINDOW // len(ids) + 1))
-        for n, ids in enumerate(encoded)
-    ]
+@dataclass
+class VllmServer:
+    """vLLM's server, that can be killed and started again at its port.
 
+    model: the model's folder. log: where it prints to.
+    """
 
-def with_prefixes(tokenizer: Tokenizer, rows: int, prefixes: int) -> list[Prompt]:
-    """Prompts in groups that share a long beginning, one group after the other."""
-    found = list[Prompt]()
-    for group in range(prefixes):
-        [text] = tokenizer.encode(
-            [f"List {group}. " + " ".join(WORDS[(group + n) % 12] for n in range(400))], chat=False
-        )
-        for row in range(rows // prefixes):
-            [end] = tokenizer.encode([f" Row {row} of it is"], chat=False)
-            found.append(Prompt(len(found).to_bytes(16), (), (*text[: PREFIX_BLOCKS * BLOCK], *end)))
-    return found
+    model: Path
+    log: Path
+    port: int = 0
+    process: subprocess.Popen[bytes] | None = field(default=None)
 
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}/v1"
 
-def fewest(prompts: Sequence[Prompt]) -> int:
-    """The prompt tokens that an endless cache would have had computed."""
-    known, computed = set[tuple[int, ...]](), 0
-    for prompt in prompts:
-        ids = prompt.token_ids
-        chain = [ids[:end] for end in range(BLOCK, len(ids) + 1, BLOCK)]
-        hits = next((number for number, part in enumerate(chain) if part not in known), len(chain))
-        computed += len(ids) - hits * BLOCK
-        known.update(chain)
-    return computed
+    def start(self) -> None:
+        """Begins to load, and returns at once."""
+        if not self.port:
+            with socket.create_server(("127.0.0.1", 0)) as free:
+                self.port = free.getsockname()[1]
+        options = {
+            "model": self.model, "host": "127.0.0.1", "port": self.port, "max-model-len": WINDOW, "block-size": 32,
+            "max-num-seqs": 128, "kv-cache-memory-bytes": 1 << 28, "generation-config": "vllm",
+            "structured-outputs-config": '{"backend": "xgrammar", "disable_any_whitespace": true}',
+        }  # fmt: skip
+        flags = [text for name, value in options.items() for text in (f"--{name}", str(value))]
+        command = [sys.executable, "-m", "vllm.entrypoints.openai.api_server", *flags, "--enforce-eager"]
+        path = os.pathsep.join([str(WITHOUT_VISION), os.environ.get("PYTHONPATH", "")])
+        settings = {"VLLM_NO_USAGE_STATS": "1", "VLLM_CPU_NUM_OF_RESERVED_CPU": "0", "HF_HUB_OFFLINE": "1"}
+        with self.log.open("ab") as log:
+            self.process = subprocess.Popen(
+                [*command, "--enable-prompt-tokens-details"], stdout=log, stderr=log, stdin=subprocess.DEVNULL,
+                start_new_session=True, env=os.environ | settings | {"PYTHONPATH": path},
+            )  # fmt: skip
+
+    def wait(self) -> None:
+        """Until it answers."""
+        assert self.process is not None
+        deadline = time.monotonic() + START_SECONDS
+        while time.monotonic() < deadline:
+            assert self.process.poll() is None, self.log.read_text(encoding="utf-8", errors="replace")[-3000:]
+            with contextlib.suppress(OSError), urllib.request.urlopen(f"{self.url}/models", timeout=5):  # noqa: S310 - its own
+                return
+            time.sleep(0.5)
+        raise TimeoutError("the server did not start")
+
+    def kill(self) -> None:
+        """Ends it as a machine does that goes down."""
+        if self.process is not None:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self.process.pid, signal.SIGKILL)
+            self.process.wait()
 
 
 @contextlib.contextmanager
-def engine(kind: str, config: EngineConfig, log: Path) -> Iterator[EnginePool]:
-    """A loaded engine: one process, two, or two actors."""
-    with contextlib.ExitStack() as held:
-        if kind == "ray":
-            spec = RaySpec(kind="ray", address="local", replicas=2, cpus=1)
-            cluster = held.enter_context(RayCluster(spec.address, log))
-            room = ClusterRoom(spec, cluster, print)
-            pool = EnginePool(config, room.places, log, launch=cluster.launch, meanwhile=room.wait)
-        else:
-            pool = EnginePool(config, place_here(1 if kind == "one" else 2, 1), log)
-        started = held.enter_context(pool)
-        started.wait_ready()
-        yield started
+def vllm_server(model: Path, log: Path) -> Iterator[VllmServer]:
+    """One that answers, until the end."""
+    server = VllmServer(model, log)
+    server.start()
+    try:
+        server.wait()
+        yield server
+    finally:
+        server.kill()
+
+
+@dataclass(frozen=True)
+class Case:
+    """Something to ask each engine. task: what is done with each prompt."""
+
+    task: Task
+    prompts: list[Prompt]
+
+    def ask(self, engine: Engine) -> Results:
+        """What an engine says."""
+        return {result.prompt_key or b"": result for result in engine.generate(self.task, iter(self.prompts))}
+
+
+def make_cases(model: Path, rows: int) -> dict[str, Case]:
+    """Texts, JSON, and scores of both kinds, each with one prompt that is too long for the window."""
+    tokenizer = Tokenizer(str(model), None, {})
+    tokens = tokenizer.in_place(NAMES, chat=True)
+    whole = tuple(Continuation(ids) for ids in tokens)
+    return {
+        "text": Case(Task(SAMPLING), _prompts(tokenizer, rows)),
+        "JSON": Case(Task(SAMPLING | {"max_tokens": 40}, ("json", SCHEMA)), _prompts(tokenizer, rows // 4)),
+        "choices": Case(
+            Task({"temperature": 0.0}, score_tokens=tuple(ids[0] for ids in tokens)), _prompts(tokenizer, rows)
+        ),
+        "whole choices": Case(
+            Task({"temperature": 0.0}, score_continuations=True), _prompts(tokenizer, rows // 4, whole)
+        ),
+    }
+
+
+def _prompts(tokenizer: Tokenizer, count: int, scored: tuple[Continuation, ...] = ()) -> list[Prompt]:
+    texts = [f"Name a fruit that begins with the letter {chr(65 + n % 26)}, please, number {n}." for n in range(count)]
+    turns = [(("user", text),) for text in texts]
+    ids = tokenizer.encode([tokenizer.text(turn) for turn in turns], chat=True)
+    ids[3] = list(range(1, WINDOW + 50))
+    return [
+        Prompt(number.to_bytes(16), turn, tuple(row), scored)
+        for number, (turn, row) in enumerate(zip(turns, ids, strict=True))
+    ]
+
+
+def others(here: Results, there: Results) -> list[bytes]:
+    """The keys of what another engine says otherwise; it must have answered, and failed, for the same ones."""
+    assert there.keys() == here.keys()
+    failed = [{key: each.reason for key, each in said.items() if isinstance(each, Failure)} for said in (here, there)]
+    assert failed[0] == failed[1]
+    return [key for key in here if not _is_same(here[key], there[key])]
+
+
+def _is_same(one: Any, other: Any) -> bool:
+    """Whether two results say the same: texts to the letter, log-probabilities to 0.05."""
+    if isinstance(one, Failure):
+        return True
+    pairs = zip(one.logprobs or (), other.logprobs or (), strict=True)
+    return (one.text, one.prompt_tokens, one.output_tokens) == (
+        other.text, other.prompt_tokens, other.output_tokens,
+    ) and all(abs(mine - theirs) <= NEAR for mine, theirs in pairs)  # fmt: skip
+
+
+def server_engine(url: str, folder: Path, model: Path, **more: Any) -> Engine:
+    """The engine of a job that asks a server. more: of its section engine."""
+    job = make_server_job(folder, 1, model, base_url=url, **more)
+    assert isinstance(job.spec.engine, OpenAISpec)
+    return openai_engine(job, job.spec.engine, EngineConfig(str(model)), print, lambda: None)
+
+
+def make_server_job(folder: Path, rows: int, model: Path, **more: Any) -> Job:
+    """A job of sentences, whose model a server has."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    folder.mkdir(exist_ok=True)
+    pq.write_table(
+        pa.table({"text": [f"A very good day, number {number}." for number in range(rows)]}), folder / "q.parquet"
+    )
+    content: Mapping[str, Any] = {
+        "name": "restarted", "input": {"path": "q.parquet", "key": ["text"]}, "prompt": {"template": "{{ text }}"},
+        "model": {"id": str(model)}, "sampling": {"max_tokens": 8}, "on_errors": "continue", "engine": {"kind": "openai", **more},
+    }  # fmt: skip
+    (folder / "job.yaml").write_text(yaml.safe_dump(content), encoding="utf-8")
+    return reader.load(str(folder), {})
+
+
+class Restarting(Unattended):
+    """Kills a server once so many rows are done, and starts it again."""
+
+    def __init__(self, server: VllmServer, at: int) -> None:
+        self._server, self._at = server, at
+
+    def info(self, text: str) -> None:
+        print(f"  {text}")
+
+    def progress(self, progress: Progress, cached: int) -> None:  # noqa: ARG002 - of the interface
+        if progress.done >= self._at:
+            self._at = sys.maxsize
+            self._server.kill()
+            self._server.start()
+
+
+def restarted(server: VllmServer, folder: Path, model: Path, rows: int) -> None:
+    """Prints what came of a run in the middle of which the server was killed."""
+    job = make_server_job(folder / "restarted", rows, model, base_url=server.url, in_flight=8)
+    began = time.monotonic()
+    report = run(job, JobData(folder / "home", job.name), Options(publish=False), Restarting(server, rows // 4))
+    answered = report.generated + report.failed
+    print(f"Killed and started again: {answered} of {rows} rows answered, {time.monotonic() - began:.0f} s")
+    assert (answered, report.remaining) == (rows, 0)
 
 
 def main() -> None:
-    """Measures, and prints a line for each engine."""
+    """Asks, and prints a line for each kind."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", type=int, default=200)
-    parser.add_argument("--engines", default="one,two,ray")
-    parser.add_argument("--prefixes", type=int, default=0)
-    arguments = parser.parse_args()
-
-    folder = bundled.shared_folder()
-    bundled.ensure(folder, bundled.digest(), print)
-    model = str(bundled.folder(folder, bundled.digest()))
-    tokenizer = Tokenizer(model, None, {})
-    options: dict[str, Any] = {"max_model_len": WINDOW, "block_size": BLOCK, "kv_cache_memory_bytes": 1 << 28}
-    task = Task({"temperature": 0.0, "max_tokens": 16})
-    prompts = questions(tokenizer, arguments.rows)
-    if arguments.prefixes:
-        held = PREFIXES_HELD * (PREFIX_BLOCKS + 1) * BLOCK_BYTES
-        options |= {"kv_cache_memory_bytes": held, "max_num_seqs": 16}
-        task = Task({"temperature": 0.0, "max_tokens": 1})
-        prompts = with_prefixes(tokenizer, arguments.rows, arguments.prefixes)
-    first: dict[bytes | None, str] = {}
-    for kind in arguments.engines.split(","):
-        with (
-            tempfile.TemporaryDirectory() as logs,
-            engine(kind, EngineConfig(model, options=options), Path(logs) / "log") as pool,
-        ):
-            began = time.monotonic()
-            results = list(pool.generate(task, prompts))
-            seconds = time.monotonic() - began
-        assert len({result.prompt_key for result in results}) == len(results) == len(prompts)
-        said = {each.prompt_key: each.reason if isinstance(each, Failure) else each.text for each in results}
-        first = first or said
-        alike = sum(said[key] == text for key, text in first.items())
-        failures = sum(isinstance(each, Failure) for each in results)
-        computed = sum(each.prompt_tokens - each.cached_tokens for each in results if isinstance(each, Generation))
-        print(
-            f"{kind}: {len(results)} rows, {failures} failures, {alike / len(first):.1%} as the first engine, "
-            f"{len(results) / seconds:.1f} rows/s"
-            + (f", {computed / fewest(prompts):.3f} of the fewest prompt tokens" if arguments.prefixes else ""),
-            flush=True,
-        )
+    rows = parser.parse_args().rows
+    shared = bundled.shared_folder()
+    bundled.ensure(shared, bundled.digest(), print)
+    model = bundled.folder(shared, bundled.digest())
+    cases = make_cases(model, rows)
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        options = {"max_model_len": WINDOW, "kv_cache_memory_bytes": 1 << 28}
+        config = EngineConfig(str(model), options=options)
+        with EnginePool(config, place_here("auto", 1), folder / "log") as pool:
+            pool.wait_ready()
+            here = {kind: case.ask(pool) for kind, case in cases.items()}
+        with vllm_server(model, folder / "server.log") as server:
+            with server_engine(server.url, folder / "asked", model) as engine:
+                print(*engine.wait_ready().checked, sep="\n")
+                for kind, case in cases.items():
+                    apart = others(here[kind], case.ask(engine))
+                    numbers = ", ".join(str(int.from_bytes(key)) for key in apart) or "none"
+                    count = len(case.prompts)
+                    print(f"{kind}: {count - len(apart)} of {count} equal; others: {numbers}")
+            restarted(server, folder, model, rows)
 
 
 if __name__ == "__main__":

@@ -60,7 +60,7 @@ def _serve(pipe: Connection, inbox: Inbox, driver: Driver) -> None:
         while not inbox.empty() or not (driver.busy() or results):  # sleeps here when there is nothing to do
             kind, content = inbox.get()
             if kind == "stop":
-                os._exit(0)  # nothing is left to save, and vLLM takes seconds to take itself apart
+                _end(0)  # nothing is left to save, and vLLM takes seconds to take itself apart
             if kind == "task":
                 driver.begin(content)
             else:
@@ -76,9 +76,14 @@ def _receive(pipe: Connection, inbox: Inbox) -> None:
         try:
             inbox.put(pipe.recv())
         except (EOFError, OSError):  # the run is gone, however it went: nobody wants the answers
-            if os.getpgrp() == os.getpid():
-                os.killpg(0, signal.SIGKILL)  # and the processes that vLLM started on a GPU go, too
-            os._exit(1)
+            _end(1)
+
+
+def _end(code: int) -> None:
+    """Ends this process, and those that vLLM started on a GPU: nothing else would."""
+    if os.getpgrp() == os.getpid():
+        os.killpg(0, signal.SIGKILL)
+    os._exit(code)
 
 
 def _detach(log: Path) -> None:

@@ -22,6 +22,7 @@ class Member:
     loaded: what it says of itself; None while it loads.
     prompts: sent to it and not answered yet, by key.
     alone: whether it works on one suspect of a crash and on nothing else.
+    is_out: whether nothing more is expected of it, since it could not be loaded and others are.
     heard: when it last sent something or was given work, by the monotonic clock.
     """
 
@@ -30,6 +31,7 @@ class Member:
     loaded: EngineInfo | None = None
     prompts: dict[bytes, Prompt] = field(default_factory=dict)
     alone: bool = False
+    is_out: bool = False
     heard: float = field(default_factory=time.monotonic)
 
     def give(self, prompts: list[Prompt], *, alone: bool = False) -> None:
@@ -54,8 +56,15 @@ class Member:
             return False
         return time.monotonic() - self.heard > (stall_seconds if self.loaded is not None else LOAD_SECONDS)
 
+    def leave_out(self) -> None:
+        """Ends it for good."""
+        self.is_out = True
+        self.process.kill()
+
     def stop(self) -> None:
         """Ends it: in order if it is idle, at once if not."""
+        if self.is_out:
+            return
         if not self.prompts and self.loaded is not None:
             self.process.wait()
         self.process.kill()

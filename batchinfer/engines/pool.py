@@ -23,6 +23,7 @@ from batchinfer.errors import ModelError, Stopped
 VLLM_DRIVER = "batchinfer.engines.vllm:VllmDriver"
 BATCH = 32  # prompts per message: few enough that a process starts on the first while the rest is being made
 MAX_DEATHS = 5  # in a row, without one answer in between
+MAX_LOST = 10  # machines for each engine, in a row
 MAX_LOSSES = 4  # machines that a prompt was on when they were lost
 
 
@@ -61,7 +62,7 @@ class EnginePool:
         self._suspects: deque[Prompt] = deque()  # were under way when a process died
         self._returned: deque[Prompt] = deque()  # were under way when a machine was lost
         self._losses = Counter[bytes]()  # how often, by key
-        self._deaths = 0
+        self._deaths = Counter[bool]()  # since the last answer; of engines alone, and with their machines
         self._nodes: dict[str, NodeWork] = {}
 
     @property
@@ -135,8 +136,9 @@ class EnginePool:
 
     def _listen(self) -> Iterator[Generation | Failure]:
         """Waits up to a second for the processes; yields what they finished, replaces those that died."""
-        ready = wait([member.process.pipe for member in self._members], timeout=1.0)
-        for member in list(self._members):
+        members = [member for member in self._members if not member.is_out]
+        ready = wait([member.process.pipe for member in members], timeout=1.0)
+        for member in members:
             if member.process.pipe in ready:
                 yield from self._read(member)
             elif member.overdue(self._stall_seconds):
@@ -150,7 +152,9 @@ class EnginePool:
             return
         member.heard = time.monotonic()
         if kind == "failed":
-            raise ModelError(f"{content} What the engine printed is in {self._log}.")
+            if not self._goes_on_without(member, content):
+                raise ModelError(f"{content} What the engine printed is in {self._log}.")
+            return
         if kind == "ready":
             member.loaded = content
             if self._task is not None:
@@ -163,7 +167,7 @@ class EnginePool:
         """Notes what a process answered."""
         for result in results:
             member.prompts.pop(result.prompt_key or b"", None)
-            self._deaths = 0
+            self._deaths.clear()
         if results and member.process.node is not None:
             self._nodes.setdefault(member.process.node, NodeWork()).rows += len(results)
 
@@ -173,10 +177,13 @@ class EnginePool:
         is_lost: with its machine, which may go for any reason, so that a prompt is to blame only for the last of several.
         """
         member.process.kill()
-        self._deaths += 1
         is_loading = member.loaded is None and not is_lost
-        if is_loading or self._deaths > MAX_DEATHS * (len(self._members) if is_lost else 1):
-            when = "while it loaded the model" if is_loading else f"{self._deaths} times in a row"
+        if is_loading and self._goes_on_without(member, f"The engine {what} while it loaded the model."):
+            return
+        self._deaths[is_lost] += 1
+        most = MAX_LOST * len(self._members) if is_lost else MAX_DEATHS
+        if is_loading or self._deaths[is_lost] > most:
+            when = "while it loaded the model" if is_loading else f"{self._deaths[is_lost]} times in a row"
             raise Stopped(f"The engine {what} {when}. What it printed is in {self._log}; run the job again to resume.")
         self._info(f"The engine {what}; it is started again. What it printed is in {self._log}.")
         self._members[self._members.index(member)] = self._spawn(member.placement)
@@ -190,6 +197,15 @@ class EnginePool:
                 yield Failure(prompt_key, "engine", "engine_died", detail)
             else:
                 self._suspects.append(prompt)
+
+    def _goes_on_without(self, member: Member, said: str) -> bool:
+        """Leaves out a process that cannot be loaded, if work may begin with fewer and others load or are loaded."""
+        others = [each for each in self._members if each is not member and not each.is_out]
+        if self._least == len(self._placements) or all(each.process.node is None for each in others):
+            return False
+        self._info(f"{said} The others go on without it. What it printed is in {self._log}.")
+        member.leave_out()
+        return True
 
     def _spawn(self, placement: Placement) -> Member:
         return Member(self._launch(self._driver, self._config, placement, self._log), placement)

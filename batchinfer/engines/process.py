@@ -22,7 +22,14 @@ STOP_SECONDS = 5.0
 
 
 class EngineEnded(Exception):
-    """An engine process is gone. Its text says how that came, such as: died (exit code -9)."""
+    """An engine process is gone. Its text says how that came, such as: died (exit code -9).
+
+    code: its exit code, if it is known; that of a signal is below 0.
+    """
+
+    def __init__(self, said: str, code: int | None = None) -> None:
+        super().__init__(said)
+        self.code = code
 
 
 class EngineLost(EngineEnded):
@@ -71,7 +78,8 @@ class LocalProcess:
         try:
             kind, content = self.pipe.recv()
         except (EOFError, OSError) as exc:
-            raise EngineEnded(f"died (exit code {self.wait()})") from exc
+            code = self.wait()
+            raise EngineEnded(f"died (exit code {code})", code) from exc
         return kind, content
 
     def wait(self) -> int | None:

@@ -10,6 +10,8 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import multiprocessing
+import os
+import shutil
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -34,6 +36,8 @@ LOOKING_SECONDS = 2.0  # between two looks at the nodes
 SILENT_SECONDS = 5.0  # a wait that is shorter is not worth a word
 LISTEN_SECONDS = 0.1
 CONNECT_SECONDS = 120.0
+CLOSE_SECONDS = 20.0  # for a cluster of this machine alone to end
+LONGEST_FOLDER = 24  # bytes
 ANSWER_SECONDS = 60.0  # for the gateway to answer
 UNKNOWN_GPU = Gpu("", "", "GPU", 0)  # of a cluster: which one it is, the node knows
 
@@ -114,17 +118,21 @@ class RayCluster:
         """log: file for what the engines and Ray print. meanwhile: called while it connects; what it raises ends that."""
         self._address, self._log, self._meanwhile = address, log, meanwhile
         self._processes: list[RayProcess] = []
+        self._digests: dict[str, str] = {}  # of folders, as they were when the first engine was started
+        self._folder: str | None = None  # of the files of a cluster of this machine alone
         self.launched = time.monotonic()
 
     def __enter__(self) -> Self:
         if importlib.util.find_spec("ray") is None:
             raise MissingExtra("Ray", "ray")
         self._gateway: LocalProcess = start_beside(GATEWAY, self._log)
-        self._gateway.send("connect", self._address)
+        if self._address == LOCAL:
+            self._folder = tempfile.mkdtemp(prefix="ray-", dir=_short_folder())
+        self._gateway.send("connect", (self._address, self._folder))
         try:
             self.nodes = self._connected()
         except BaseException:
-            self._gateway.kill()
+            self._end()
             raise
         return self
 
@@ -166,8 +174,9 @@ class RayCluster:
         """`process.Launch` on whichever node has room, once one has."""
         ours, theirs = multiprocessing.Pipe()
         folders = [folder for folder in (config.model, config.adapter) if folder is not None and Path(folder).is_dir()]
-        digests = {folder: folder_digest(Path(folder)) for folder in folders}
-        self._gateway.send("launch", Launching(driver, config, placement, digests))
+        for folder in folders:
+            self._digests.setdefault(folder, folder_digest(Path(folder)))
+        self._gateway.send("launch", Launching(driver, config, placement, self._digests))
         with contextlib.suppress(OSError):  # it is gone: receiving says so
             send_handle(self._gateway.pipe, theirs.fileno(), self._gateway.process.pid)
         theirs.close()
@@ -185,8 +194,15 @@ class RayCluster:
         self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._gateway.send("stop")
-        self._gateway.wait()
+        end = time.monotonic() + CLOSE_SECONDS
+        while self._gateway.wait() is None and time.monotonic() < end:
+            pass
+        self._end()
+
+    def _end(self) -> None:
         self._gateway.kill()
+        if self._folder is not None:
+            shutil.rmtree(self._folder, ignore_errors=True)
 
 
 class ClusterRoom:
@@ -243,5 +259,18 @@ class ClusterRoom:
 
 def tell_room(spec: RaySpec, info: Info) -> None:
     """Connects with a job's cluster and says what room there is, starting nothing. Raises UsageError where a run would."""
-    with tempfile.TemporaryDirectory() as folder, RayCluster(spec.address, Path(folder) / "log") as cluster:
-        ClusterRoom(spec, cluster, info)
+    with tempfile.TemporaryDirectory() as folder:
+        log = Path(folder) / "log"
+        try:
+            with RayCluster(spec.address, log) as cluster:
+                ClusterRoom(spec, cluster, info)
+        except Stopped as exc:
+            last = (log.read_text(errors="replace").strip().splitlines() or ["nothing"])[-1]
+            said = f"The Ray cluster at {spec.address} was lost at once; the last that Ray printed: {last}"
+            raise UsageError(said, field=("engine", "address")) from exc
+
+
+def _short_folder() -> str:
+    """Where the sockets of a cluster may lie: their whole paths must have fewer than 108 bytes."""
+    folder = tempfile.gettempdir()
+    return folder if len(os.fsencode(folder)) <= LONGEST_FOLDER else "/tmp"  # noqa: S108 - what mkdtemp makes there is safe

@@ -4,7 +4,7 @@ A process of its own, since Ray ends the process of a driver that loses its clus
 
 Started as `python -m batchinfer.engines.ray_gateway FD`, FD being its end of a pipe.
 
-Messages to it:   ("connect", address) first, ("nodes", None), ("launch", Launching) followed by the handle of a pipe,
+Messages to it:   ("connect", (address, folder)) first, ("nodes", None), ("launch", Launching) followed by the handle of a pipe,
                   ("stop", None)
 Messages from it: ("nodes", [Node]) once it is connected and when asked, ("failed", sentence)
 
@@ -22,20 +22,22 @@ import re
 import secrets
 import socket
 import sys
-import tempfile
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from multiprocessing.connection import Connection
 from multiprocessing.reduction import recv_handle
 from pathlib import Path
 from typing import Any
 
 import ray
-from ray.exceptions import RayError, RayTaskError, RuntimeEnvSetupError
+from ray.exceptions import AuthenticationError, RayError, RayTaskError, RuntimeEnvSetupError
 
-from batchinfer.engines.ray import LOCAL, Launching, Node
-from batchinfer.engines.ray_host import EngineHost
+from batchinfer.engines.ray import Launching, Node
+from batchinfer.engines.ray_host import LAST_WORDS, EngineHost
+from batchinfer.errors import shortened
+from batchinfer.job.engine_spec import fault_of_cluster
 
+END_SECONDS = 2.0  # for an engine to end
 REACH_SECONDS = 5.0  # for a connection to the head
 STORE_BYTES = 100 << 20  # of a cluster of this machine alone: messages pass there, and no data
 
@@ -52,19 +54,18 @@ def main(control: Connection) -> None:
     os.chdir("/")  # Ray has workers look for code where a driver's working directory is, first of all
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     os.environ.setdefault("RAY_DEFAULT_PYTHON_VERSION_MATCH_LEVEL", "minor")  # what passes is pickled records
-    _, address = control.recv()
+    _, (address, folder) = control.recv()
     inbox: Inbox = queue.SimpleQueue()
     threading.Thread(target=_receive, args=(control, inbox), daemon=True).start()
-    with _settings(address) as settings:
-        try:
-            connect(address, settings)
-        except NotConnectedError as exc:
-            control.send(("failed", str(exc)))
-            return
-        with contextlib.suppress(OSError):
-            control.send(("nodes", nodes()))
-            _serve(control, inbox)
-        ray.shutdown()
+    try:
+        connect(address, _settings(folder))
+    except NotConnectedError as exc:
+        control.send(("failed", str(exc)))
+        return
+    with contextlib.suppress(OSError):
+        control.send(("nodes", nodes()))
+        _serve(control, inbox)
+    ray.shutdown()
 
 
 def _receive(control: Connection, inbox: Inbox) -> None:
@@ -80,30 +81,34 @@ def _receive(control: Connection, inbox: Inbox) -> None:
 
 
 def _serve(control: Connection, inbox: Inbox) -> None:
+    relays = list[Relay]()
     while True:
         kind, content, handle = inbox.get()
         if kind == "stop":
+            for relay in relays:
+                relay.wait()
             return
         if handle is not None:
-            Relay(content, Connection(handle)).start()
+            relays.append(Relay(content, Connection(handle)))
+            relays[-1].start()
         else:
             control.send(("nodes", nodes()))
 
 
-@contextlib.contextmanager
-def _settings(address: str) -> Iterator[dict[str, Any]]:
-    """The settings of a cluster of this machine alone, whose files go when it ends; none for one that is there."""
-    if address != LOCAL:
-        yield {}
-        return
+def _settings(folder: str | None) -> dict[str, Any]:
+    """Those of a cluster of this machine alone, whose files lie in a folder; none for one that is there."""
+    if folder is None:
+        return {}
     os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))  # or Ray would make one, and leave it in the home
-    with tempfile.TemporaryDirectory(prefix="batchinfer-ray-", ignore_cleanup_errors=True) as folder:
-        yield {"include_dashboard": False, "object_store_memory": STORE_BYTES, "_temp_dir": folder}
+    return {"include_dashboard": False, "object_store_memory": STORE_BYTES, "_temp_dir": folder}
 
 
 def connect(address: str, settings: Mapping[str, Any]) -> None:
     """Connects this process with a cluster. settings: of one that is started. Raises NotConnectedError."""
     at = os.environ.get("RAY_ADDRESS") or address if address == "auto" else address
+    if at != address and fault_of_cluster(at, known=("auto",)):
+        said = f"The variable RAY_ADDRESS, which address: auto goes by, is {shortened(at)}: set it to host:port of the head, or unset it."
+        raise NotConnectedError(said)
     if ":" in at:
         _reach(at)
     # The code goes along, so that an engine speaks as this process does, whatever is installed on the nodes.
@@ -112,7 +117,9 @@ def connect(address: str, settings: Mapping[str, Any]) -> None:
         ray.init(address=at, runtime_env=code, log_to_driver=False, logging_level=logging.WARNING, **settings)
     except ConnectionError as exc:
         raise NotConnectedError(_refused(at) if ":" in at else _nobody(at)) from exc
-    except RuntimeError as exc:
+    except AuthenticationError as exc:
+        raise NotConnectedError(_refused(at)) from exc
+    except Exception as exc:  # whatever Ray says when it cannot: its errors share no base
         raise NotConnectedError(_unfit(at, str(exc))) from exc
 
 
@@ -120,8 +127,8 @@ def _reach(address: str) -> None:
     """Raises NotConnectedError where nobody listens: Ray itself would try for a long time."""
     host, _, port = address.rpartition(":")
     try:
-        socket.create_connection((host, int(port)), REACH_SECONDS).close()
-    except (OSError, OverflowError) as exc:
+        socket.create_connection((host.strip("[]"), int(port)), REACH_SECONDS).close()
+    except (OSError, OverflowError, ValueError) as exc:
         raise NotConnectedError(_nobody(address)) from exc
 
 
@@ -186,12 +193,12 @@ class Relay:
         self._actor = (
             ray.remote(EngineHost)
             .options(
-                num_gpus=len(wanted.gpus), num_cpus=max(1, len(wanted.cores)), max_restarts=0, max_concurrency=2,
+                num_gpus=len(wanted.gpus), num_cpus=max(1, len(wanted.cores)), max_restarts=0, max_concurrency=3,
                 scheduling_strategy="SPREAD",
             )
             .remote()
         )  # fmt: skip
-        self._node, self._is_over = "", False
+        self._node, self._is_over, self._ended = "", False, threading.Event()
 
     def start(self) -> None:
         """Begins. It ends when the run closes its end of the pipe, or the actor is gone."""
@@ -205,7 +212,19 @@ class Relay:
                 self._outbox.put(self._pipe.recv())
         except (EOFError, OSError):
             self._outbox.put(None)
-            ray.kill(self._actor)
+            self._end()
+
+    def _end(self) -> None:
+        """Ends the engine on its node, then the actor, or what waits for a place."""
+        if self._node:
+            with contextlib.suppress(RayError):
+                ray.get(self._actor.end.remote(), timeout=END_SECONDS)
+        ray.kill(self._actor)
+        self._ended.set()
+
+    def wait(self) -> None:
+        """Until it has ended, which takes moments once the run closed its end of the pipe."""
+        self._ended.wait(2 * END_SECONDS)
 
     def _forward(self) -> None:
         """One after the other, since Ray keeps no order among calls of an actor that takes two at a time."""
@@ -236,9 +255,12 @@ class Relay:
         if kind == "printed":
             print(f"On the node {self._node}, the engine printed:\n{content}", flush=True)  # noqa: T201 - it is the log
             return
-        self._is_over = kind in ("failed", "ended")
-        words = {"failed": f"On the node {self._node}: {content}", "ended": f"on the node {self._node} {content}"}
-        self._pipe.send((kind, words.get(kind, content)))
+        self._is_over = kind in LAST_WORDS
+        if self._is_over:
+            content = (
+                f"On the node {self._node}: {content}" if kind == "failed" else f"on the node {self._node} {content}"
+            )
+        self._pipe.send((kind, content))
 
     def _load(self) -> None:
         launching = self._launching

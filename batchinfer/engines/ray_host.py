@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 import tempfile
 import time
 from collections.abc import Mapping
@@ -18,6 +19,7 @@ from batchinfer.errors import BatchinferError, ModelError, StoreError, counted
 
 GATHER_SECONDS = 0.05  # in which answers are gathered, so that each iteration of an engine is not a call of its own
 TAIL_BYTES = 20_000  # of what an engine printed before it failed
+LAST_WORDS = ("failed", "ended", "lost")  # kinds of messages after which an engine says no more
 Message = tuple[str, Any]
 
 
@@ -53,6 +55,11 @@ class EngineHost:
         if wanted.is_cpu:
             return Placement(cores=_claim_cores(len(wanted.cores), self._claims))
         gpus = find_gpus()  # of those alone that Ray lets it see
+        for gpu in gpus:
+            if holder := self._claims.enter_context(lock(machine_wide(gpu.uuid), "an engine of Ray")):
+                raise StoreError(
+                    f"{gpu.name} is in use by {holder}", fix="wait for it, or leave that GPU out of Ray's."
+                )
         if len(gpus) != len(wanted.gpus):
             said = f"Ray gave the engine {counted(len(wanted.gpus), 'GPU')}, but nvidia-smi shows {len(gpus)} there"
             raise StoreError(said, fix="start Ray there with the GPUs that there are.")
@@ -73,13 +80,20 @@ class EngineHost:
             return [("results", results)]
         return [("results", results), *self._printed(last), last]
 
+    def end(self) -> None:
+        """Ends the engine and what it started. Ray would end the engine alone, and vLLM's own processes keep their GPU then."""
+        if self._process is not None and not self._process.pipe.closed:
+            self._process.kill()
+
     def _next(self) -> Message:
         if self._process is None:
             return "failed", self._refusal
         try:
             return self._process.receive()
         except EngineEnded as ended:
-            return "ended", str(ended)
+            self.end()
+            # A machine that is shut down in order ends all processes so, and its actors moments later.
+            return "lost" if ended.code == -signal.SIGTERM else "ended", str(ended)
 
     def _has_more(self, seconds: float) -> bool:
         """Whether the engine says something else in so many seconds."""
@@ -87,7 +101,7 @@ class EngineHost:
 
     def _printed(self, last: Message) -> list[Message]:
         """The end of what an engine printed that says no more."""
-        if last[0] not in ("failed", "ended"):
+        if last[0] not in LAST_WORDS:
             return []
         self._log.seek(max(0, self._log.seek(0, os.SEEK_END) - TAIL_BYTES))
         return [("printed", self._log.read().decode(errors="replace"))]

@@ -85,11 +85,15 @@ class OpenAIBatchSpec(ServerSpec):
         return OpenAISpec(kind="openai", **shared)
 
 
+def fault_of_cluster(text: str, known: tuple[str, ...] = ("auto", "local")) -> bool:
+    """Whether a text is no address of a Ray cluster's head, and none of the known words."""
+    host, _, port = text.rpartition(":")
+    is_head = host and "/" not in host and port.isascii() and port.isdecimal() and 0 < int(port) < 1 << 16
+    return text not in known and not is_head
+
+
 def _cluster(text: str) -> str:
-    """The address of a Ray cluster."""
-    host, colon, port = text.rpartition(":")
-    is_head = colon and host and "/" not in host and port.isdecimal() and 0 < int(port) < 1 << 16
-    if text not in ("auto", "local") and not is_head:
+    if fault_of_cluster(text):
         raise ValueError("must be auto, local, or host:port of the cluster's head")
     return text
 

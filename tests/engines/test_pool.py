@@ -191,11 +191,10 @@ def test_a_machine_that_is_lost_is_first_of_all_no_prompts_fault(log: Path, diar
 
 @pytest.mark.long
 def test_machines_that_are_lost_again_and_again_stop_the_run(log: Path, diary: str) -> None:
-    """When none of them answers anything the run ends, later than for one machine since there are two."""
+    """When none of them answers anything the run ends in the end."""
     config = EngineConfig("a script", options={"loads": ["die"] * 12, "diary": diary})
-    places = [Placement(cores=(0,)), Placement(cores=(1,))]
     with (
-        EnginePool(config, places, log, driver=DRIVER, launch=launch_elsewhere) as pool,
+        EnginePool(config, [Placement(cores=(0,))], log, driver=DRIVER, launch=launch_elsewhere) as pool,
         pytest.raises(Stopped, match="was lost 11 times in a row"),
     ):
         pool.wait_ready()
@@ -208,6 +207,26 @@ def test_the_first_that_is_ready_begins(log: Path, diary: str) -> None:
     with EnginePool(config, places, log, driver=DRIVER, least=1) as pool:
         pool.wait_ready()
         assert texts(list(pool.generate(TASK, prompts(*range(20))))) == echoes(*range(20))
+
+
+@pytest.mark.parametrize("fault", ["it is a picture", "die"])
+def test_the_others_go_on_without_one_that_cannot_be_loaded(log: Path, diary: str, fault: str) -> None:
+    """Where a pool begins with fewer than all, one bad machine is said and left out; the last of them ends the run."""
+    said = list[str]()
+    config = EngineConfig("a script", options={"answer": "echo", "loads": ["fine", fault], "diary": diary})
+    places = [Placement(cores=(0,)), Placement(cores=(1,))]
+    with EnginePool(config, places, log, driver=DRIVER, least=1, info=said.append) as pool:
+        pool.wait_ready()
+        until(lambda: len(children(diary)) == 2)
+        for count in range(2):
+            assert texts(list(pool.generate(TASK, prompts(*range(20))))) == echoes(*range(20)), count
+            until(lambda: not [pid for pid in children(diary)[1:] if alive(pid)])
+    [sentence] = said
+    assert "The others go on without it" in sentence
+    Path(diary).unlink()
+    config = EngineConfig("a script", options={"loads": [fault, fault], "diary": diary})
+    with EnginePool(config, places, log, driver=DRIVER, least=1) as pool, pytest.raises((ModelError, Stopped)):
+        pool.wait_ready()
 
 
 def test_while_nothing_can_answer_a_wait_can_be_ended(log: Path, diary: str) -> None:

@@ -10,6 +10,7 @@ import math
 import os
 import platform
 import signal
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -160,6 +161,33 @@ def test_a_node_that_is_removed_and_one_that_is_added(cluster: TestCluster, log:
     assert nodes == {"head", "second", "third"}
 
 
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_an_engine_takes_along_what_it_started(
+    cluster: TestCluster, log: Path, diary: str, number: signal.Signals
+) -> None:
+    """On a GPU vLLM has processes of its own, which would keep it. One that is shut down with its machine is no prompt's fault."""
+    said = list[str]()
+    script = {"answer": "echo", "helper": True, "diary": diary}
+    with engines(cluster.address, log, script=script, said=said) as pool:
+        pool.wait_ready()
+        [pid] = loads(diary)
+        os.kill(pid, number)
+        assert texts(list(pool.generate(TASK, prompts(*range(20))))) == echoes(*range(20))
+    assert f"died (exit code -{int(number)})" in said[-1]
+    helpers = [int(entry[2]) for entry in read_diary(diary) if entry[0] == "helper"]
+    assert len(helpers) == 2
+    until(lambda: not [helper for helper in helpers if alive(helper)])
+
+
+def test_an_engine_that_is_shut_down_while_it_loads(cluster: TestCluster, log: Path, diary: str) -> None:
+    """It is started anew: its machine went, and the model may well be loaded."""
+    script = {"answer": "echo", "loads": ["hang", "fine"], "diary": diary}
+    with engines(cluster.address, log, script=script) as pool:
+        until(lambda: loads(diary) or list(pool._listen()))
+        os.kill(loads(diary)[0], signal.SIGTERM)
+        assert texts(list(pool.generate(TASK, prompts(1)))) == echoes(1)
+
+
 def test_the_code_travels(cluster: TestCluster, log: Path) -> None:
     """An engine runs the code of the run, wherever a node has another one."""
     with engines(cluster.address, log, driver="tests.engines.test_ray:PlaceOfCode") as pool:
@@ -235,6 +263,11 @@ def test_no_cluster_there(log: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(UsageError, match=r"There is no Ray cluster at 127\.0\.0\.1:9: correct the address") as refused:
         RayCluster("127.0.0.1:9", log).__enter__()
     assert refused.value.field == ("engine", "address")
+    monkeypatch.setenv("RAY_ADDRESS", "ray://head:10001")
+    with pytest.raises(
+        UsageError, match="The variable RAY_ADDRESS, which address: auto goes by, is ray://head:10001: set it to"
+    ):
+        RayCluster("auto", log).__enter__()
     monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:9")
     with pytest.raises(UsageError, match=r"There is no Ray cluster at 127\.0\.0\.1:9"):
         RayCluster("auto", log).__enter__()
@@ -303,12 +336,26 @@ def test_a_job_runs_on_a_cluster(cluster: TestCluster, tmp_path: Path, tiny: Pat
     assert (done.json["generated"], done.json["version"]) == (50, 1)
 
 
-def test_a_cluster_of_this_machine_alone(tmp_path: Path, tiny: Path, batchinfer: Cli) -> None:
+def test_a_cluster_of_this_machine_alone(
+    tmp_path: Path, tiny: Path, batchinfer: Cli, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> None:
     """`address: local` starts one for the run, of which nothing is left."""
+    short = Path(tempfile.mkdtemp(prefix="x", dir="/tmp"))
+    request.addfinalizer(short.rmdir)
+    monkeypatch.setattr(tempfile, "tempdir", str(short))
     engine = {"kind": "ray", "address": "local", "cpus": 1, "replicas": 1}
     write_job(tmp_path / "jobs" / "shop", numbered(5), tiny, script={"answer": "echo"}, engine=engine)
     assert batchinfer("run", "shop", "--json").json["generated"] == 5
-    assert not list(tmp_path.glob("batchinfer-ray-*"))
+    assert not list(short.iterdir())
+    assert not [each for each in Path("/proc").glob("[0-9]*/cmdline") if str(short).encode() in _content(each)]
+
+
+def _content(path: Path) -> bytes:
+    """Of a file that may be gone."""
+    try:
+        return path.read_bytes()
+    except OSError:
+        return b""
 
 
 @pytest.mark.parametrize("command", ["plan", "run"])
