@@ -79,6 +79,7 @@ bench: setup ## run the benchmarks (an hour, all cores; some need wrk or npm)
 	$(BIN)/python -m benchmarks.publish --output json
 	$(BIN)/python -m benchmarks.imports
 	$(BIN)/python -m benchmarks.serving
+	$(BIN)/python -m benchmarks.turns
 	$(BIN)/python -m benchmarks.swapping
 	$(BIN)/python -m benchmarks.experiments
 	$(BIN)/python -m benchmarks.student

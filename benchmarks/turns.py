@@ -1,8 +1,9 @@
 """Times look-ups over HTTP beside another checkout of this repository, on one version and in turns.
 
-    python -m benchmarks.turns PATH [--entries 1000000] [--rounds 5] [--seconds 3]
+    python -m benchmarks.turns [--other PATH] [--entries 1000000] [--rounds 5] [--seconds 3]
 
-PATH is the other checkout, such as a worktree of an older commit. One server process of each on core 0, wrk on core 1: random keys that
+PATH is the other checkout, such as a worktree of an older commit; without it this one is asked twice, which shows how far two runs of
+the same differ. One server process of each on core 0, wrk on core 1: random keys that
 there are, keys that there are not, and batches of the same 1,000. What is printed is what the worker takes of its core, for which other
 work on the machine counts for little, and its ratio in each round.
 """
@@ -63,7 +64,7 @@ def measure(folder: Path, checkouts: list[Path], given: argparse.Namespace) -> d
 def main() -> None:
     """Prints the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("other", type=Path, help="the other checkout")
+    parser.add_argument("--other", type=Path, default=ROOT, help="the other checkout")
     parser.add_argument("--entries", type=int, default=1_000_000)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=3.0)
