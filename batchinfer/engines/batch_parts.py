@@ -25,6 +25,8 @@ class BatchPart:
     """Prompts that were handed over together.
 
     server: the address of the API.
+    model: what its requests call the model, or the adapter, that they ask.
+    path: of the API, that they ask.
     file: the server's name of what was uploaded.
     keys: of the prompts, in hexadecimal digits.
     made: when, in UTC.
@@ -32,6 +34,8 @@ class BatchPart:
     """
 
     server: str
+    model: str
+    path: str
     file: str
     keys: tuple[str, ...]
     made: str
@@ -50,20 +54,24 @@ class PartShelf:
         """folder: of the notes; made with the first of them."""
         self._folder = folder
 
-    def of(self, server: str) -> list[BatchPart]:
-        """What a server has, the oldest first; what it need not have any more is forgotten.
+    def of(self, server: str, model: str, path: str) -> list[BatchPart]:
+        """What a server has that such requests were made of, the oldest first; what it need not have any more is forgotten.
 
+        Each key is in one part, the newest that has it: what it was handed over in before came to nothing for it.
         Raises StoreError for a note that cannot be read.
         """
-        parts = [part for path in self._folder.glob("*.json") if (part := _read(path)).server == server]
-        for part in parts:
+        parts, taken = list[BatchPart](), set[str]()
+        for part in sorted(map(_read, self._folder.glob("*.json")), key=lambda part: part.made, reverse=True):
             if part.is_old:
                 self.drop(part)
-        return sorted((part for part in parts if not part.is_old), key=lambda part: part.made)
+            elif (part.server, part.model, part.path) == (server, model, path):
+                parts.append(replace(part, keys=tuple(key for key in part.keys if key not in taken)))
+                taken.update(part.keys)
+        return [part for part in reversed(parts) if part.keys]
 
-    def begin(self, server: str, file: str, keys: tuple[str, ...]) -> BatchPart:
+    def begin(self, server: str, model: str, path: str, file: str, keys: tuple[str, ...]) -> BatchPart:
         """Notes a part whose file was uploaded."""
-        return self._keep(BatchPart(server, file, keys, datetime.now(UTC).isoformat()))
+        return self._keep(BatchPart(server, model, path, file, keys, datetime.now(UTC).isoformat()))
 
     def name_batch(self, part: BatchPart, batch: str) -> BatchPart:
         """Notes what the server calls the batch that it made of a part."""
@@ -94,7 +102,7 @@ def _read(path: Path) -> BatchPart:
     try:
         content = json.loads(read_small(path))
         part = BatchPart(**content | {"keys": tuple(bytes.fromhex(key).hex() for key in content["keys"])})
-        _ = part.is_old
+        _ = part.is_old, part.model + part.path
     except OSError as exc:
         raise StoreError(f"{path} cannot be read: {why_unread(exc)}.") from exc
     except DAMAGE as exc:

@@ -94,7 +94,7 @@ class OpenAIBatchEngine(ServerEngine):
         self._next.clear()
         self._ended = None
         self._heard = self._clock.now()
-        self._underway = [_Underway(part, set(part.keys)) for part in self._shelf.of(self._api.base_url)]
+        self._underway = [_Underway(part, set(part.keys)) for part in self._noted(dialect)]
         self._tell_of_before()
         while True:
             is_read = is_read or self._read(waiting)
@@ -105,6 +105,11 @@ class OpenAIBatchEngine(ServerEngine):
             yield from self._take_answers(dialect, is_read=is_read)
             if self._ended is not None:
                 raise self._ended
+
+    def _noted(self, dialect: Dialect) -> list[BatchPart]:
+        """Parts of earlier runs whose answers are those that would come of the same requests now."""
+        assert self._served is not None
+        return self._shelf.of(self._api.base_url, self._served.name, dialect.path)
 
     def _tell_of_before(self) -> None:
         count = sum(len(each.part.keys) for each in self._underway)
@@ -136,7 +141,8 @@ class OpenAIBatchEngine(ServerEngine):
         keys, content = self._file(dialect)
         upload = partial(self._api.upload, "/files", "part.jsonl", content, {"purpose": "batch"})
         file = self._patiently(lambda: str(upload()["id"]))
-        part = self._shelf.begin(self._api.base_url, file, keys)
+        assert self._served is not None
+        part = self._shelf.begin(self._api.base_url, self._served.name, dialect.path, file, keys)
         self._underway.append(_Underway(self._made(part, dialect), set()))
         return True
 

@@ -113,6 +113,34 @@ def test_a_run_that_was_stopped_pays_for_nothing_twice(bench: Bench) -> None:
     assert "25 rows were handed over before: what they came to is waited for." in bench.said
 
 
+def test_what_another_model_was_asked_is_not_taken(bench: Bench) -> None:
+    """A name that was wrong, and was corrected after a stop: the answers under way are another model's."""
+    bench.server.models.append(card("another", vllm=False))
+    bench.server.looks = 5
+    interrupted(bench, prompts(10), served_model_name="another")
+    bench.ask(prompts(10))
+    first, second = (bench.server.requests(batch)[0]["body"]["model"] for batch in bench.server.batches.values())
+    assert (first, second) == ("another", str(bench.tiny))
+    assert len(list(bench.notes.iterdir())) == 1  # of what is there if the name was right after all
+
+
+def test_what_was_handed_over_twice_is_not_handed_over_again(bench: Bench) -> None:
+    """The rest of a part that expired is in another one: after a program that died, the newer one is waited for alone."""
+    bench.server.ends = lambda number: {"status": "completed"} if number else {"status": "expired"}
+    bench.server.line = lambda number, line: line if number or int(line["custom_id"], 16) < 4 else None
+
+    def die() -> None:
+        if len(bench.server.batches) > 1:
+            raise KeyboardInterrupt
+
+    bench.meanwhile = die  # type: ignore[method-assign]
+    with pytest.raises(KeyboardInterrupt):
+        bench.ask(prompts(10))
+    bench.meanwhile = lambda: None  # type: ignore[method-assign]
+    assert len(bench.ask(prompts(10))) == 10
+    assert [len(bench.server.requests(batch)) for batch in bench.server.batches.values()] == [10, 6]
+
+
 def test_a_run_of_a_few_rows_leaves_the_rest_of_a_part_to_the_next(bench: Bench) -> None:
     """What was paid and is not asked for now is taken when it is."""
     bench.server.looks = 5
