@@ -38,12 +38,23 @@ class AskedModel:
     id: str
     config: EngineConfig
 
-    def is_named(self, card: Mapping[str, Any]) -> bool:
-        """Whether an entry of a server's list says that it is this model."""
-        return any(isinstance(text, str) and self._is(text) for text in (card["id"], card.get("root")))
+    @property
+    def is_server_s(self) -> bool:
+        """Whether only its server has the model, so that its name there is all that it is known by."""
+        return self.id.startswith(PREFIX)
 
-    def _is(self, text: str) -> bool:
-        return text in (self.id, self.id.removeprefix(PREFIX), self.config.model) or _is_folder(text, self.config.model)
+    def is_named(self, card: Mapping[str, Any]) -> bool:
+        """Whether an entry of a server's list says that it is this model.
+
+        Where it says what its name stands for, the name itself, which anybody can choose, says nothing.
+        """
+        root = card.get("root")
+        return self._is(card["id"] if self.is_server_s or not root else root)
+
+    def _is(self, text: Any) -> bool:
+        if Path(self.config.model).is_absolute():
+            return _is_folder(text, self.config.model)
+        return text in (self.id.removeprefix(PREFIX), self.config.model)
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +98,7 @@ def find_served(api: ServerApi, spec: ServerSpec, asked: AskedModel, tokenizer: 
 def _find_served(api: ServerApi, spec: ServerSpec, asked: AskedModel, tokenizer: Tokenizer) -> ServedModel:
     cards = listed_models(api)
     card = _card(cards, api, spec, asked)
-    base = next((each for each in cards if each["id"] == card.get("parent")), card)  # what an adapter stands on
+    base = _base_of(card, cards, api, asked)
     name, length = str(card["id"]), base.get("max_model_len")
     checked = [f"The server at {api.base_url} lists {name}{_root_text(card)}."]
     unshown = [*_names_unshown(card, base, asked), *_settings_unshown(base, asked.config)]
@@ -147,15 +158,15 @@ def _card(cards: Sequence[Mapping[str, Any]], api: ServerApi, spec: ServerSpec, 
     """The model's entry in the list: by the name that the job gives, or by what it is. Raises ModelError."""
     wanted = spec.served_model_name
     adapter = asked.config.adapter
-    for card in cards:
-        if wanted is not None:
-            fits = card["id"] == wanted
-        elif adapter is not None:
-            fits = _is_folder(card.get("root"), adapter)
-        else:
-            fits = not card.get("parent") and asked.is_named(card)
-        if fits:
-            return card
+    if wanted is not None:
+        fitting = [card for card in cards if card["id"] == wanted]
+    elif adapter is not None:
+        fitting = [card for card in cards if _is_folder(card.get("root"), adapter)]
+    else:
+        own = [card for card in cards if asked.is_server_s or not card.get("parent")]
+        fitting = [card for card in own if asked.is_named(card)] or [card for card in own if card["id"] == asked.id]
+    if fitting:
+        return fitting[0]
     named = ", ".join(shortened(str(card["id"])) for card in cards[:MOST_NAMED]) or "no model"
     lacking = wanted or (f"the adapter {adapter}" if adapter else asked.id)
     raise ModelError(
@@ -163,6 +174,20 @@ def _card(cards: Sequence[Mapping[str, Any]], api: ServerApi, spec: ServerSpec, 
         "it calls it.",
         field=("engine",),
     )
+
+
+def _base_of(
+    card: Mapping[str, Any], cards: Sequence[Mapping[str, Any]], api: ServerApi, asked: AskedModel
+) -> Mapping[str, Any]:
+    """What an adapter stands on; else the same entry. Raises ModelError for an adapter where the job's model has none."""
+    parent = card.get("parent")
+    if parent and asked.config.adapter is None and not asked.is_server_s:
+        raise ModelError(
+            f"What the server at {api.base_url} calls {card['id']} is an adapter of {parent}, and the job's model has none: name the "
+            "adapter in model.adapter, or the model itself in engine.served_model_name.",
+            field=("engine", "served_model_name"),
+        )
+    return next((each for each in cards if parent and each["id"] == parent), card)
 
 
 def _is_folder(text: Any, folder: str) -> bool:
@@ -177,7 +202,8 @@ def _root_text(card: Mapping[str, Any]) -> str:
 
 def _names_unshown(card: Mapping[str, Any], base: Mapping[str, Any], asked: AskedModel) -> list[str]:
     """What the names in the list leave open. base: the entry of the model that an adapter stands on; else the same one."""
-    unshown, adapter = [] if asked.is_named(base) else [f"that {base['id']} is {asked.id}"], asked.config.adapter
+    name = f"that {base['id']}{_root_text(base)}{',' if _root_text(base) else ''} is {asked.id}"
+    unshown, adapter = [] if asked.is_named(base) else [name], asked.config.adapter
     if adapter is not None and not _is_folder(card.get("root"), adapter):
         unshown.append(f"that {card['id']} is the adapter in {adapter}")
     return unshown
