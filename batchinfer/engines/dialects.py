@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from batchinfer.core.records import Continuation, Failure, Generation, Prompt
@@ -13,7 +13,8 @@ from batchinfer.engines import grammars
 from batchinfer.engines.protocol import Task
 from batchinfer.engines.server_api import Broken
 from batchinfer.engines.tokenizer import Tokenizer
-from batchinfer.errors import ModelError
+from batchinfer.engines.unknown_tokens import CHARACTERS
+from batchinfer.errors import ModelError, shortened
 
 MOST_TOP = 20  # of the likeliest tokens that a chat API tells the log-probabilities of
 NOT_CHAT = {
@@ -21,7 +22,20 @@ NOT_CHAT = {
     "min_p": 0.0,
     "repetition_penalty": 1.0,
 }  # sampling that OpenAI's API lacks, at what it does anyway
+ENDS = frozenset(
+    {"stop", "length", "repetition", "eos_token", "stop_sequence"}
+)  # of a whole answer, or of one at its limit
 FILTERED = "content_filter"
+NEUTRAL = {
+    "top_p": 1.0,
+    "top_k": 0,
+    "min_p": 0.0,
+    "repetition_penalty": 1.0,
+    "presence_penalty": 0.0,
+    "frequency_penalty": 0.0,
+}  # fmt: skip - what an engine here does unless told otherwise, and a server as the model's generation_config.json has it
+NO_CHANCE = -9998.0  # vLLM writes -9999 where a log-probability is minus infinity
+ROUNDING = 1e-3  # by which a probability may be beyond 1
 MOST_COUNTED = (1 << 31) - 1  # tokens
 TOKEN = "token_id:"  # noqa: S105 - how vLLM spells a token by its number
 
@@ -40,13 +54,18 @@ class Dialect(ABC):
 
     @abstractmethod
     def _read(self, prompt: Prompt, reply: Any) -> Generation | Failure:
-        """Raises LookupError, TypeError or ValueError for a reply that is not as it should be."""
+        """Raises LookupError, TypeError, ValueError or ArithmeticError for a reply that is not as it should be."""
 
     def read(self, prompt: Prompt, reply: Any) -> Generation | Failure:
-        """What a reply says of the prompt. Raises Broken for one that lacks what it must have."""
+        """What a reply says of the prompt. Raises Broken for one that lacks what it must have, or is not whole."""
         try:
+            ends = [choice["finish_reason"] for choice in reply["choices"]]
+            if FILTERED in ends:
+                return Failure(prompt.prompt_key, "engine", "refused", "The server's filter withheld the answer.")
+            if early := [end for end in ends if end not in ENDS]:
+                raise Broken(f"ended its answer early ({shortened(str(early[0]))})")
             return _storable(self._read(prompt, reply))
-        except (LookupError, TypeError, ValueError, AttributeError) as exc:
+        except (LookupError, TypeError, ValueError, ArithmeticError, AttributeError) as exc:
             raise Broken("sent a reply that lacks what an answer must have") from exc
 
 
@@ -58,7 +77,7 @@ class TokenDialect(Dialect):
     def __init__(self, task: Task, name: str, *, follows_xgrammar: bool = True) -> None:
         """name: of the model, or of its adapter, at the server."""
         self._task = task
-        self._common: dict[str, Any] = {"model": name, "add_special_tokens": False, **task.sampling}
+        self._common: dict[str, Any] = {"model": name, "add_special_tokens": False, **NEUTRAL, **task.sampling}
         if task.score_tokens is not None:
             self._common |= {
                 "max_tokens": 1, "logprobs": 0, "logprob_token_ids": list(task.score_tokens),
@@ -90,14 +109,14 @@ class TokenDialect(Dialect):
             logprobs = _all(_logprob(scored, choice.get("prompt_logprobs")) for scored, choice in pairs)
         elif self._task.score_tokens is not None:
             told = ((choices[0].get("logprobs") or {}).get("top_logprobs") or [{}])[0]
-            logprobs = _all(_finite(told.get(f"{TOKEN}{token}")) for token in self._task.score_tokens)
+            logprobs = _likelihoods(told.get(f"{TOKEN}{token}") for token in self._task.score_tokens)
         if logprobs is None and (self._task.score_continuations or self._task.score_tokens is not None):
             return _score_missing(prompt)
         is_whole = self._task.score_continuations
         return Generation(
             prompt_key=prompt.prompt_key,
-            text="" if logprobs is not None else str(choices[0]["text"]),
-            finish_reason=str(choices[0]["finish_reason"] or "unknown"),
+            text="" if logprobs is not None else _text(choices[0]["text"]),
+            finish_reason=choices[0]["finish_reason"],
             prompt_tokens=read,
             cached_tokens=_cached(usage),
             output_tokens=0 if is_whole else _count(usage["completion_tokens"]),
@@ -134,20 +153,18 @@ class ChatDialect(Dialect):
 
     def _read(self, prompt: Prompt, reply: Any) -> Generation | Failure:
         choice, usage = reply["choices"][0], reply.get("usage") or {}
-        if choice["finish_reason"] == FILTERED:
-            return Failure(prompt.prompt_key, "engine", "refused", "The server's filter withheld the answer.")
         logprobs = None
         if self._spelled:
             content = (choice.get("logprobs") or {}).get("content") or [{}]
-            told = {str(each["token"]): each["logprob"] for each in content[0].get("top_logprobs") or ()}
-            told = told if self._is_exact else _by_beginning(told, self._spelled)
-            logprobs = _all(_finite(told.get(text)) for text in self._spelled)
+            pairs = [(str(each["token"]), each["logprob"]) for each in content[0].get("top_logprobs") or ()]
+            told = _by_text(pairs) if self._is_exact else _by_beginning(pairs, self._spelled)
+            logprobs = _likelihoods(told.get(text) for text in self._spelled)
             if logprobs is None:
                 return _score_missing(prompt)
         return Generation(
             prompt_key=prompt.prompt_key,
-            text="" if logprobs is not None else str(choice["message"]["content"] or ""),
-            finish_reason=str(choice["finish_reason"] or "unknown"),
+            text="" if logprobs is not None else _text(choice["message"]["content"], or_none=True),
+            finish_reason=choice["finish_reason"],
             prompt_tokens=_count(usage.get("prompt_tokens") or 0),
             cached_tokens=_cached(usage),
             output_tokens=_count(usage.get("completion_tokens") or 0),
@@ -158,8 +175,17 @@ class ChatDialect(Dialect):
 def _storable(result: Generation | Failure) -> Generation | Failure:
     """The same. Raises ValueError for a text with half a surrogate pair, which JSON may have and nothing can store."""
     if isinstance(result, Generation):
-        (result.text + result.finish_reason).encode()
+        result.text.encode()
     return result
+
+
+def _text(value: Any, *, or_none: bool = False) -> str:
+    """A text. or_none: whether it may be left out, as it is of an empty answer. Raises ValueError for all else, such as parts."""
+    if isinstance(value, str):
+        return value
+    if or_none and value is None:
+        return ""
+    raise ValueError("no text")
 
 
 def _followed(kind: str, value: Any) -> Any:
@@ -194,18 +220,33 @@ def _spelled(tokens: Sequence[int] | None, tokenizer: Tokenizer) -> tuple[str, .
     return spelled
 
 
-def _by_beginning(told: Mapping[str, Any], spelled: Sequence[str]) -> dict[str, float]:
+def _by_text(told: Iterable[tuple[str, Any]]) -> dict[str, float]:
+    """The log-probability of each spelling: the likeliest token's, where a server writes two of them alike."""
+    found = dict[str, float]()
+    for text, told_logprob in told:
+        if (logprob := _log_probability(told_logprob)) is not None:
+            found[text] = max(logprob, found.get(text, logprob))
+    return found
+
+
+def _by_beginning(told: Iterable[tuple[str, Any]], spelled: Sequence[str]) -> dict[str, float]:
     """The likeliest of the tokens that each choice may begin with, where nobody knows the model's tokens.
 
-    spelled: the beginnings of the choices. A token with which two of them may begin says nothing of either.
+    spelled: the beginnings of the choices: whole ones, where they are shorter than `CHARACTERS`. A token with which two of them may
+    begin says nothing of either.
     """
-    found = dict[str, float]()
-    for token, told_logprob in told.items():
-        text, logprob = token.strip(), _finite(told_logprob)
-        fits = [each for each in spelled if text and (each.startswith(text) or text.startswith(each))]
-        if len(fits) == 1 and logprob is not None:
-            found[fits[0]] = max(logprob, found.get(fits[0], logprob))
-    return found
+    fitting = list[tuple[str, Any]]()
+    for token, logprob in told:
+        text = token.strip()
+        fits = [each for each in spelled if text and _may_begin(each, text)]
+        if len(fits) == 1:
+            fitting.append((fits[0], logprob))
+    return _by_text(fitting)
+
+
+def _may_begin(spelled: str, token: str) -> bool:
+    """Whether a choice, of which this is the beginning, may begin with a token: not with "Not" where the choice is No."""
+    return spelled.startswith(token) or (len(spelled) == CHARACTERS and token.startswith(spelled))
 
 
 def needs_vllm(what: str) -> ModelError:
@@ -230,7 +271,7 @@ def _logprob(continuation: Continuation, told: Sequence[Any] | None) -> float | 
     if told is None or len(told) < count:
         return None
     pairs = zip(continuation.token_ids, told[-count:], strict=True)
-    parts = _all(_finite((position or {}).get(str(token), {}).get("logprob")) for token, position in pairs)
+    parts = _all(_log_probability((position or {}).get(str(token), {}).get("logprob")) for token, position in pairs)
     return None if parts is None else math.fsum(parts) / continuation.length
 
 
@@ -240,8 +281,15 @@ def _all(values: Any) -> tuple[float, ...] | None:
     return None if None in found else found
 
 
-def _finite(value: Any) -> float | None:
-    return float(value) if isinstance(value, int | float) and math.isfinite(value) else None
+def _likelihoods(told: Iterable[Any]) -> tuple[float, ...] | None:
+    """The log-probabilities of different tokens in one place; None if one is missing, or they cannot be that together."""
+    found = _all(_log_probability(each) for each in told)
+    return None if found is None or math.fsum(map(math.exp, found)) > 1 + ROUNDING else found
+
+
+def _log_probability(value: Any) -> float | None:
+    """The same; None for what is none: a raw logit, or what stands for a probability of 0, which no token has."""
+    return float(value) if isinstance(value, int | float) and NO_CHANCE < value <= ROUNDING else None
 
 
 def _cached(usage: Mapping[str, Any]) -> int:
