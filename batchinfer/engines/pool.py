@@ -12,7 +12,7 @@ from typing import Self
 
 from batchinfer.core.cost import Devices
 from batchinfer.core.records import Failure, Generation, Info, Prompt
-from batchinfer.engines.devices import Placement, devices_of
+from batchinfer.engines.devices import Placement
 from batchinfer.engines.member import Member
 from batchinfer.engines.process import EngineEnded, EngineLost, Launch, launch_here
 from batchinfer.engines.protocol import EngineConfig, EngineInfo, NodeWork, Task
@@ -67,7 +67,10 @@ class EnginePool:
 
     @property
     def devices(self) -> Devices:
-        return devices_of(self._placements)
+        placed = [member for member in self._members if member.process.node is not None and not member.is_out]
+        if self._placements and self._placements[0].is_cpu:
+            return Devices("cpu", len({member.process.node for member in placed}))
+        return Devices("gpu", sum(len(member.placement.gpus) for member in placed))
 
     @property
     def nodes(self) -> Mapping[str, NodeWork]:

@@ -54,7 +54,7 @@ class Node:
         """How many engines there could be, if nobody else were."""
         if placement.is_cpu:
             return self.cpus // len(placement.cores)
-        return min(self.gpus // len(placement.gpus), self.cpus)
+        return self.gpus // len(placement.gpus)
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,6 +209,7 @@ class ClusterRoom:
     """Where a job's engines go on a cluster, and the wait until one of them has a place.
 
     places: of each engine, the number of devices alone.
+    is_none: whether no node has room for an engine, were it all free.
     """
 
     def __init__(self, spec: RaySpec, cluster: RayCluster, info: Info) -> None:
@@ -216,6 +217,7 @@ class ClusterRoom:
         cores = tuple(range(spec.cpus or 0))
         wanted = Placement(gpus=() if cores else (UNKNOWN_GPU,) * spec.tensor_parallel, cores=cores)
         room = sum(node.room_for(wanted) for node in cluster.nodes)
+        self.is_none = room == 0
         self.places = [wanted] * (max(1, room) if spec.replicas == "auto" else spec.replicas)
         self._looked = self._told = 0.0
         wish = counted(len(self.places), "engine")
@@ -235,7 +237,7 @@ class ClusterRoom:
         self._looked, waited = now, now - self._cluster.launched
         fits = any(node.room_for(self.places[0]) for node in self._cluster.nodes)
         if not fits and waited > self._spec.wait.total_seconds():
-            raise self._too_small()
+            raise self.too_small()
         if waited > PATIENCE_SECONDS:
             raise Busy(
                 f"All nodes of the Ray cluster with {self._needs} are in use: wait until others are done, then try again."
@@ -245,7 +247,8 @@ class ClusterRoom:
             what = "are in use" if fits else "are not there yet"
             self._info(f"Waiting for the Ray cluster: nodes with {self._needs} {what} ...")
 
-    def _too_small(self) -> UsageError:
+    def too_small(self) -> UsageError:
+        """The error for a cluster on which no engine has room."""
         nodes, field = self._cluster.nodes, "cpus" if self._spec.cpus else "tensor_parallel"
         most = max((node.cpus if self._spec.cpus else node.gpus for node in nodes), default=0)
         fix = (
@@ -257,17 +260,23 @@ class ClusterRoom:
         return UsageError(said, fix=fix, field=("engine", field))
 
 
-def tell_room(spec: RaySpec, info: Info) -> None:
-    """Connects with a job's cluster and says what room there is, starting nothing. Raises UsageError where a run would."""
+def tell_room(spec: RaySpec, info: Info) -> bool:
+    """Connects with a job's cluster and says what room there is, starting nothing; False where no engine has any.
+
+    Raises UsageError where a run would at once.
+    """
     with tempfile.TemporaryDirectory() as folder:
         log = Path(folder) / "log"
         try:
             with RayCluster(spec.address, log) as cluster:
-                ClusterRoom(spec, cluster, info)
+                room = ClusterRoom(spec, cluster, info)
         except Stopped as exc:
             last = (log.read_text(errors="replace").strip().splitlines() or ["nothing"])[-1]
             said = f"The Ray cluster at {spec.address} was lost at once; the last that Ray printed: {last}"
             raise UsageError(said, field=("engine", "address")) from exc
+    if room.is_none:
+        info(f"{room.too_small()} A run would wait for {spec.wait} for a node to join.")
+    return not room.is_none
 
 
 def _short_folder() -> str:

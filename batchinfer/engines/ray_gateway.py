@@ -193,7 +193,7 @@ class Relay:
         self._actor = (
             ray.remote(EngineHost)
             .options(
-                num_gpus=len(wanted.gpus), num_cpus=max(1, len(wanted.cores)), max_restarts=0, max_concurrency=3,
+                num_gpus=len(wanted.gpus), num_cpus=len(wanted.cores), max_restarts=0, max_concurrency=3,
                 scheduling_strategy="SPREAD",
             )
             .remote()
@@ -242,8 +242,10 @@ class Relay:
                 while not self._is_over:
                     for kind, content in ray.get(self._actor.receive.remote()):
                         self._tell(kind, content)
-            except RayError as exc:
-                cause = _cause(exc)
+            except Exception as exc:
+                if isinstance(exc, OSError) and not isinstance(exc, RayError):
+                    raise
+                cause = _cause(exc)  # also of what Ray raises while its head starts anew
                 if isinstance(exc, RuntimeEnvSetupError | RayTaskError) or getattr(exc, "actor_init_failed", False):
                     self._pipe.send(("failed", f"The nodes cannot run what the job needs: {cause}."))
                 else:
@@ -270,7 +272,7 @@ class Relay:
         self._pipe.send(("placed", self._node))
 
 
-def _cause(exc: RayError) -> str:
+def _cause(exc: Exception) -> str:
     """Why Ray raised it: the first sentence of the last line that is no list of ids."""
     lines = [line for line in str(exc).splitlines() if line.strip() and not line.startswith("\t")]
     return (lines or ["no message"])[-1].strip().partition(". ")[0].rstrip(".")[:400]

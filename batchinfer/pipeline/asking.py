@@ -122,6 +122,7 @@ class Asking:
             maker = PromptMaker(job, question, tokenizer)
             self._foresee(tokenizer)
             loaded = ready.wait_ready()
+            self._record.meter.hold(ready.devices, question.identity.label)  # on a cluster more have a place by now
             self._record.checked += loaded.checked
             seconds = progress.load_seconds = time.monotonic() - had
             info(f"{loaded.description}, ready after {seconds:.0f} s.")
@@ -149,6 +150,11 @@ class Asking:
         )
         progress.nodes = model.engine.nodes
         cached = prepared.plan.counts.cached
-        generator.run(model.engine, model.maker, model.max_len, lambda: self._console.progress(progress, cached))
+
+        def show() -> None:
+            self._record.meter.hold(model.engine.devices, question.identity.label)  # those of a cluster come and go
+            self._console.progress(progress, cached)
+
+        generator.run(model.engine, model.maker, model.max_len, show)
         if self._left is not None:
             self._left -= progress.done

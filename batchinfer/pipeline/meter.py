@@ -27,7 +27,8 @@ class Meter:
             self._settled[self._model], self._count = self.seconds_of(self._model), 0
 
     def hold(self, devices: Devices, model: str) -> None:
-        """Devices are had now. model: the label of what is asked there."""
+        """These devices are had from now on, instead of those before. model: the label of what is asked there."""
+        self._settled[model] = self.seconds_of(model)
         self.kind, self._model, self._count, self._since = devices.kind, model, devices.count, time.monotonic()
 
     def seconds_of(self, model: str) -> float:

@@ -336,6 +336,20 @@ def test_a_job_runs_on_a_cluster(cluster: TestCluster, tmp_path: Path, tiny: Pat
     assert (done.json["generated"], done.json["version"]) == (50, 1)
 
 
+def test_doctor_says_that_nothing_fits(cluster: TestCluster, tmp_path: Path, tiny: Path, batchinfer: Cli) -> None:
+    """`plan` says it, too, and goes on, since a node may join."""
+    engine = {"kind": "ray", "address": cluster.address}
+    write_job(tmp_path / "jobs" / "shop", numbered(5), tiny, engine=engine)
+    said = "The Ray cluster has no node with the 1 GPU of an engine; the largest of 1 node has 0"
+    planned = batchinfer("plan", "shop")
+    assert planned.code == 0
+    assert said in planned.err
+    done = batchinfer("doctor", "shop", "--json")
+    [finding] = [each for each in done.json if each["what"] == "replicas"]
+    assert not finding["ok"]
+    assert said in finding["fix"]
+
+
 def test_a_cluster_of_this_machine_alone(
     tmp_path: Path, tiny: Path, batchinfer: Cli, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
 ) -> None:

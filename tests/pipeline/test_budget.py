@@ -14,6 +14,7 @@ from batchinfer.core.cost import Cost, Devices, Price, money_text
 from batchinfer.core.home import JobData
 from batchinfer.engines.devices import Gpu, Placement, devices_of
 from batchinfer.engines.pool import EnginePool
+from batchinfer.engines.process import LocalProcess, launch_here
 from batchinfer.engines.protocol import EngineConfig
 from batchinfer.errors import SpecError, Stopped, UsageError
 from batchinfer.job import reader
@@ -275,3 +276,39 @@ def test_sums_for_people(money: float, text: str) -> None:
 def test_a_ledger_that_says_nothing(document: Any) -> None:
     """Runs of older programs have none, and none is no failure."""
     assert Cost.of(document) is None
+
+
+class WithoutAPlace(LocalProcess):
+    """A process that stands for one on a cluster that has no node yet."""
+
+    def __init__(self, started: LocalProcess) -> None:
+        super().__init__(started.process, started.pipe)
+        self.node = None
+
+
+def test_what_has_no_place_is_not_paid(tmp_path: Path) -> None:
+    """Of a cluster only the engines that have a node count, and of CPUs the nodes."""
+
+    def launch(driver: str, config: EngineConfig, placement: Placement, log: Path) -> LocalProcess:
+        started = launch_here(driver, config, placement, log)
+        return started if placement.cores == (0,) else WithoutAPlace(started)
+
+    places = [Placement(cores=(0,)), Placement(cores=(0,)), Placement(cores=(1,))]
+    config = EngineConfig("a script", options={"answer": "echo"})
+    with EnginePool(config, places, tmp_path / "log", driver=DRIVER, launch=launch, least=1) as pool:
+        assert pool.devices == Devices("cpu", 1)
+        for member in pool._members[1:]:
+            member.process.node = "other"
+        assert pool.devices == Devices("cpu", 2)
+    gpus = EnginePool(config, [Placement(gpus=(Gpu("0", "GPU-a", "H", 1),))] * 2, tmp_path / "log", least=1)
+    assert gpus.devices == Devices("gpu", 0)
+
+
+def test_devices_that_come_later_count_from_then_on(clock: Clock) -> None:
+    """And what was held before stays counted."""
+    meter = Meter()
+    with meter.until_released():
+        for count, seconds in ((0, 100), (2, 10), (3, 1)):
+            meter.hold(Devices("gpu", count), "model")
+            clock.passes(seconds)
+    assert meter.device_seconds == 23
