@@ -1,13 +1,16 @@
-"""A server of two published jobs and an empty one."""
+"""A server of two published jobs and an empty one; and a data folder with three versions, to be damaged."""
 
 from __future__ import annotations
 
 import math
+import shutil
 from collections.abc import Iterator
+from pathlib import Path
 
 import pyarrow as pa
 import pytest
 
+from batchinfer.core.home import JobData
 from tests.factories import LENIENT, World, imports_job, model_job
 from tests.serve.jobs import NORMALIZED, TYPED
 from tests.serving import Server, moved, serving
@@ -47,3 +50,20 @@ def server(shop: World, typed: World, tmp_path_factory: pytest.TempPathFactory) 
     (shop.data.root / "empty" / "job.json").write_text("{}")
     with serving(shop.data.root, tmp_path_factory.mktemp("server"), "--access-log", workers=2) as server:
         yield server
+
+
+@pytest.fixture(scope="package")
+def published(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A data folder with three versions of the job shop, which say 1, 2 and 3 of the entry a."""
+    world = imports_job(tmp_path_factory.mktemp("world"), {"id": ["a", "b"]}, gate=LENIENT)
+    for number in (1, 2, 3):
+        world.take_in({"id": ["a", "b"], "prediction": [str(number), "b" * 5000]})
+        world.publish()
+    return world.data.root
+
+
+@pytest.fixture
+def data(published: Path, tmp_path: Path) -> JobData:
+    """A copy of the data folder, to be damaged; without the misses of others."""
+    shutil.copytree(published, tmp_path / "home", ignore=shutil.ignore_patterns("misses"))
+    return JobData(tmp_path / "home", "shop")

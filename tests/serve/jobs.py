@@ -5,6 +5,8 @@ from __future__ import annotations
 from datetime import UTC, date, datetime
 from typing import Any
 
+from tests.serving import Server
+
 NORMALIZED = {"path": "queries.parquet", "key": ["text"], "normalize": ["nfkc", "casefold", "trim"]}
 NOON = datetime(2026, 1, 31, 12, 30, 0, 123456, tzinfo=UTC)
 TYPED: dict[str, list[Any]] = {
@@ -15,3 +17,9 @@ TYPED: dict[str, list[Any]] = {
     "d": [date(2026, 1, 31), date(1, 1, 1), date(9999, 12, 31)],
     "t": [NOON, datetime(1970, 1, 1, tzinfo=UTC), datetime(1969, 12, 31, 23, 59, 59, tzinfo=UTC)],
 }
+
+
+def prediction(server: Server) -> str | None:
+    """What is answered for the entry a; None if nothing is."""
+    reply = server.lookup("shop", id="a")
+    return str(reply.json["prediction"]) if reply.status == 200 else None
