@@ -255,6 +255,10 @@ class Stopped(BatchinferError):
     advice = "Run the same command again: it goes on from there."
 
 
+class CutShort(Stopped):
+    """The run ended before its work did, and nobody had asked it to."""
+
+
 class Interrupted(Stopped):
     """The run was stopped by Ctrl-C."""
 

@@ -18,7 +18,7 @@ from batchinfer.engines.process import EngineEnded, EngineLost, Launch, launch_h
 from batchinfer.engines.protocol import EngineConfig, EngineInfo, NodeWork, Task
 from batchinfer.engines.sharing import PromptQueue
 from batchinfer.engines.vllm import block_size
-from batchinfer.errors import ModelError, Stopped
+from batchinfer.errors import CutShort, ModelError
 
 VLLM_DRIVER = "batchinfer.engines.vllm:VllmDriver"
 BATCH = 32  # prompts per message: few enough that a process starts on the first while the rest is being made
@@ -187,7 +187,7 @@ class EnginePool:
         most = MAX_LOST * len(self._members) if is_lost else MAX_DEATHS
         if is_loading or self._deaths[is_lost] > most:
             when = "while it loaded the model" if is_loading else f"{self._deaths[is_lost]} times in a row"
-            raise Stopped(f"The engine {what} {when}. What it printed is in {self._log}; run the job again to resume.")
+            raise CutShort(f"The engine {what} {when}. What it printed is in {self._log}; run the job again to resume.")
         self._info(f"The engine {what}; it is started again. What it printed is in {self._log}.")
         self._members[self._members.index(member)] = self._spawn(member.placement)
         if is_lost:

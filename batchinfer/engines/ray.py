@@ -27,7 +27,7 @@ from batchinfer.engines.devices import PATIENCE_SECONDS, Gpu, Placement
 from batchinfer.engines.models import folder_digest
 from batchinfer.engines.process import EngineEnded, EngineLost, LocalProcess, start_beside
 from batchinfer.engines.protocol import EngineConfig
-from batchinfer.errors import Busy, MissingExtra, Stopped, UsageError, counted
+from batchinfer.errors import Busy, CutShort, MissingExtra, UsageError, counted
 from batchinfer.job.engine_spec import RaySpec
 
 GATEWAY = "batchinfer.engines.ray_gateway"
@@ -76,7 +76,7 @@ class Launching:
 class RayProcess:
     """An `EngineProcess` on some node."""
 
-    def __init__(self, pipe: Connection, lost: Callable[[], Stopped]) -> None:
+    def __init__(self, pipe: Connection, lost: Callable[[], CutShort]) -> None:
         """lost: the error for a cluster that is gone as a whole."""
         self.pipe, self._lost = pipe, lost
         self.node: str | None = None
@@ -160,13 +160,13 @@ class RayCluster:
         return nodes
 
     def look(self) -> None:
-        """Asks again which nodes there are. Raises Stopped if the cluster is gone."""
+        """Asks again which nodes there are. Raises CutShort if the cluster is gone."""
         self._gateway.send("nodes")
         self.nodes = self._answer()
 
-    def lost(self) -> Stopped:
+    def lost(self) -> CutShort:
         """The error for a cluster that does not answer any more."""
-        return Stopped(
+        return CutShort(
             f"The Ray cluster at {self._address} is lost. What Ray printed is in {self._log}; run the job again to resume."
         )
 
@@ -270,7 +270,7 @@ def tell_room(spec: RaySpec, info: Info) -> bool:
         try:
             with RayCluster(spec.address, log) as cluster:
                 room = ClusterRoom(spec, cluster, info)
-        except Stopped as exc:
+        except CutShort as exc:
             last = (log.read_text(errors="replace").strip().splitlines() or ["nothing"])[-1]
             said = f"The Ray cluster at {spec.address} was lost at once; the last that Ray printed: {last}"
             raise UsageError(said, field=("engine", "address")) from exc

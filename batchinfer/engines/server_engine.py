@@ -28,7 +28,7 @@ from batchinfer.engines.served_model import (
 from batchinfer.engines.server_api import Away, ServerApi, ServerFault
 from batchinfer.engines.tokenizer import Tokenizer
 from batchinfer.engines.window import window_of
-from batchinfer.errors import ModelError, Stopped, UsageError
+from batchinfer.errors import CutShort, ModelError, UsageError
 from batchinfer.job.engine_spec import MOST_IN_FLIGHT, OpenAIBatchSpec, ServerSpec
 from batchinfer.job.reader import Job
 
@@ -139,13 +139,13 @@ class ServerEngine:
     def _wait(self) -> None:
         """Waits a moment with nothing in flight; then, if it is time, looks whether the server is there again.
 
-        Raises Stopped where patience is at its end, or where it came back with another model.
+        Raises CutShort where patience is at its end, or where it came back with another model.
         """
         self._meanwhile()
         now = self._clock.now()
         if now - self._heard > self._server.patience.total_seconds():
             said = self._away.said if self._away else "has too much to do"
-            raise Stopped(
+            raise CutShort(
                 f"The server at {self._api.base_url} {said}, and answered nothing for as long as engine.patience allows."
             )
         if now < self._flow.until:
@@ -159,11 +159,11 @@ class ServerEngine:
         except Away as exc:
             self._lose(exc)
         except ModelError as exc:
-            raise Stopped(f"The run cannot go on: {exc} Run it again to resume, once that is so.") from exc
+            raise CutShort(f"The run cannot go on: {exc} Run it again to resume, once that is so.") from exc
         else:
             if found != before:
                 said = f"The server at {self._api.base_url} came back with other settings than it had ({' '.join(found.checked)})."
-                raise Stopped(said, fix="run the job again to resume, if it is the right one.")
+                raise CutShort(said, fix="run the job again to resume, if it is the right one.")
             self._find_again()
 
     def _find_again(self) -> None:

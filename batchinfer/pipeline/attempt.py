@@ -26,9 +26,8 @@ from batchinfer.core.home import JobData, job_names
 from batchinfer.core.person import SaidNo
 from batchinfer.core.records import Info
 from batchinfer.core.signals import meant
-from batchinfer.errors import BatchinferError, Busy, GateFailed, Report, Stopped
+from batchinfer.errors import BatchinferError, Busy, CutShort, GateFailed, Report, Stopped
 from batchinfer.job.reader import Job
-from batchinfer.pipeline.on_errors import MostlyFailed
 
 if TYPE_CHECKING:
     from batchinfer.pipeline.record import RunRecord
@@ -182,7 +181,7 @@ def _status(exc: BaseException | None) -> AttemptStatus | None:
 
 def _is_stop(exc: BaseException) -> bool:
     """Whether somebody asked for the end, or a limit that they set."""
-    if isinstance(exc, MostlyFailed):
+    if isinstance(exc, CutShort):
         return False
     return isinstance(exc, Stopped) or not isinstance(exc, Exception)
 

@@ -6,14 +6,10 @@ from collections.abc import Mapping
 
 from batchinfer.core.reasons import advice, ranked
 from batchinfer.core.records import Counts
-from batchinfer.errors import Stopped, counted
+from batchinfer.errors import CutShort, Stopped, counted
 from batchinfer.job.spec import OnErrorsSpec
 from batchinfer.pipeline.progress import Progress
 from batchinfer.pipeline.stop import HOW_TO_GO_ON
-
-
-class MostlyFailed(Stopped):
-    """A run stopped since most rows fail, not since anybody asked it to."""
 
 
 def too_many(limits: OnErrorsSpec, progress: Progress) -> bool:
@@ -51,4 +47,4 @@ def _is_too_many(limits: OnErrorsSpec, failed: int, finished: int) -> bool:
 def _stopped(said: str, job: str, reasons: Mapping[str, int], next_step: str) -> Stopped:
     cause = advice(job, ranked(reasons))
     fix = f"{cause} {next_step} on_errors in the job file says when a run stops."
-    return MostlyFailed(said, fix=fix)
+    return CutShort(said, fix=fix)

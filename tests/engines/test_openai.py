@@ -16,7 +16,7 @@ from batchinfer.core.records import Continuation, Failure, Generation, Prompt
 from batchinfer.engines.openai import OpenAIEngine
 from batchinfer.engines.protocol import EngineConfig, Task
 from batchinfer.engines.server_engine import EngineClock, api_of
-from batchinfer.errors import ModelError, Stopped, UsageError
+from batchinfer.errors import CutShort, ModelError, Stopped, UsageError
 from batchinfer.job.engine_spec import OpenAISpec
 from tests.openai_server import BUSY, HALF, HTML, PAGE, Fault, ScriptedServer, card, serving
 from tests.tiny import make_job, numbered
@@ -273,7 +273,7 @@ def test_patience_has_an_end(bench: Bench) -> None:
     """A server that answers nothing for longer than the job allows ends the run, which can be resumed."""
     bench.server.fault = lambda _number, _content: BUSY
     time = StagedTime()
-    with pytest.raises(Stopped, match=r"has too much to do.* answered nothing for as long as engine.patience allows"):
+    with pytest.raises(CutShort, match=r"has too much to do.* answered nothing for as long as engine.patience allows"):
         bench.ask(3, time=time, patience="2h")
     assert 7200 <= time.now < 7300
 
@@ -286,7 +286,7 @@ def test_another_model_in_its_place_ends_the_run(bench: Bench, tiny: Path) -> No
         return Fault(502) if number == 1 else None
 
     bench.server.fault = other
-    with pytest.raises(Stopped, match=rf"cannot go on: .* lists other/model, not {tiny}"):
+    with pytest.raises(CutShort, match=rf"cannot go on: .* lists other/model, not {tiny}"):
         bench.ask(5, time=StagedTime(), in_flight=1)
     assert len(bench.server.asked) == 2
 
@@ -300,7 +300,7 @@ def test_a_key_that_is_taken_back_ends_the_run(bench: Bench, monkeypatch: pytest
             bench.server.key = "another"
 
     bench.server.key, bench.server.fault = "right", revoke
-    with pytest.raises(Stopped, match=r"cannot go on: .* does not take the key \(HTTP 401\): .*SHOP_KEY"):
+    with pytest.raises(CutShort, match=r"cannot go on: .* does not take the key \(HTTP 401\): .*SHOP_KEY"):
         bench.ask(5, time=StagedTime(), in_flight=1, api_key_env="SHOP_KEY")
 
 

@@ -21,7 +21,7 @@ from batchinfer.alerts.notes import PendingAlert
 from batchinfer.alerts.outcome import Outcome
 from batchinfer.alerts.textfile import metrics_file
 from batchinfer.cache.schema import RunStatus
-from batchinfer.errors import Busy, ExitCode, GateFailed, InputError, NotConfirmed, Stopped
+from batchinfer.errors import Busy, CutShort, ExitCode, GateFailed, InputError, NotConfirmed, Stopped
 from batchinfer.maintenance.jobs import remove_job
 from batchinfer.pipeline import run as run_module
 from batchinfer.pipeline.plan import plan
@@ -155,6 +155,20 @@ def test_ctrl_c_is_no_failure(world: World, told: list[dict[str, Any]], monkeypa
         with pytest.raises(Stopped):
             world.run()
     assert told == []
+
+
+def test_a_run_that_its_engine_ends_needs_somebody(
+    world: World, told: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A server that is away for longer than a job's patience, for one: nobody asked for that end."""
+
+    def away(*_: object) -> None:
+        raise CutShort("The server answered nothing.")
+
+    monkeypatch.setattr(run_module, "prepare_gate", away)
+    with pytest.raises(Stopped):
+        world.run()
+    assert events(told) == ["failed"]
 
 
 def test_a_run_that_stops_since_most_rows_fail_needs_somebody(
