@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler
 from typing import Any
 
-from tests.openai_server import ScriptedServer, chat_completion, handler
+from tests.openai_server import Fault, ScriptedServer, chat_completion, handler
 
 
 @dataclass
@@ -19,12 +19,14 @@ class BatchServer(ScriptedServer):
 
     looks: how often a batch is in progress when it is looked at. ends: the fields of a batch at its end, by its number.
     line: changes a line of an output, or leaves it out, by the batch's number and the request.
+    trouble: what goes wrong with what is asked for, by its path.
     lost: how many replies to a new batch do not reach who made it. knows: whether it remembers its batches.
     """
 
     looks: int = 1
     ends: Callable[[int], dict[str, Any]] = lambda _number: {"status": "completed"}
     line: Callable[[int, dict[str, Any]], dict[str, Any] | None] = lambda _number, line: line
+    trouble: Callable[[str], Fault | None] = lambda _path: None
     lost: int = 0
     knows: bool = True
     files: dict[str, bytes] = field(default_factory=dict)
@@ -93,6 +95,8 @@ def _handler(server: BatchServer) -> type[BaseHTTPRequestHandler]:  # noqa: C901
             path = self.path.removeprefix("/v1").partition("?")[0]
             if not self.is_welcome() or not path.startswith(("/batches", "/files")):
                 super().do_GET()
+            elif (fault := server.trouble(path)) is not None:
+                self.send(fault.status, fault.content, fault.headers)
             elif path == "/batches":
                 self._reply({"data": list(reversed(server.batches.values())), "has_more": False})
             elif found := re.fullmatch("/files/(.+)/content", path):
@@ -113,6 +117,8 @@ def _handler(server: BatchServer) -> type[BaseHTTPRequestHandler]:  # noqa: C901
                 boundary = b"--" + self.headers["content-type"].partition("boundary=")[2].encode()
                 [part] = [part for part in body.split(boundary) if b"filename=" in part]
                 self._reply({"id": server.store(part.partition(b"\r\n\r\n")[2].removesuffix(b"\r\n"))})
+            elif json.loads(body)["input_file_id"] not in server.files:
+                self.send(400, b'{"error": {"message": "No such file."}}')
             else:
                 made = server.make(json.loads(body))
                 server.lost -= 1

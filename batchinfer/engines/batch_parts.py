@@ -17,6 +17,7 @@ from batchinfer.core.keys import short
 from batchinfer.errors import StoreError
 
 FOLDER = "batches"  # of the job's part of the data folder
+LATE = timedelta(days=2)  # after which a batch that is to be done within one is waited for no more
 KEPT = timedelta(days=30)  # for which servers keep what a batch came to
 
 
@@ -42,9 +43,18 @@ class BatchPart:
     batch: str | None = None
 
     @property
+    def is_late(self) -> bool:
+        """Whether the server should have done it long ago."""
+        return self._age > LATE
+
+    @property
     def is_old(self) -> bool:
         """Whether the server need not have it any more."""
-        return datetime.now(UTC) - datetime.fromisoformat(self.made) > KEPT
+        return self._age > KEPT
+
+    @property
+    def _age(self) -> timedelta:
+        return datetime.now(UTC) - datetime.fromisoformat(self.made)
 
 
 class PartShelf:

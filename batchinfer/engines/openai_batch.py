@@ -15,27 +15,26 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
 from types import TracebackType
-from typing import Any, BinaryIO, TypeVar
-from urllib.parse import quote
+from typing import Any, TypeVar
 
 from batchinfer.core.cost import Devices
 from batchinfer.core.home import JobData
 from batchinfer.core.records import Failure, Generation, Info, Prompt
+from batchinfer.engines.batch_api import BatchApi
 from batchinfer.engines.batch_parts import FOLDER, BatchPart, PartShelf
 from batchinfer.engines.dialects import Dialect
 from batchinfer.engines.protocol import EngineConfig, EngineInfo, Task
 from batchinfer.engines.replies import Asked
-from batchinfer.engines.served_model import check_batches, listed_models
+from batchinfer.engines.served_model import check_batches
 from batchinfer.engines.server_api import Away, Broken, NoEntry, Refused, ServerApi, refusal_of
 from batchinfer.engines.server_engine import EngineClock, ServerEngine, api_of
-from batchinfer.errors import ModelError, Stopped, counted
+from batchinfer.errors import CutShort, ModelError, Stopped, counted
 from batchinfer.job.engine_spec import OpenAIBatchSpec
 from batchinfer.job.reader import Job
 
 MOST_PARTS = 8  # that the server works on at a time
 MOST_BYTES = 64 << 20  # of a part's file
 STALL_SECONDS = 600.0
-PAGES = 10  # of the server's list of batches that are looked through
 LOST = "lost"  # the server knows nothing of it
 DONE = frozenset({"completed", "expired", "cancelled", LOST})  # what there is of answers can be had then
 TOO_MANY = "token_limit_exceeded"  # why a batch is not taken while others are worked on
@@ -59,7 +58,7 @@ class _Underway:
 
     @property
     def status(self) -> str:
-        return str(self.content.get("status"))
+        return str(self.content.get("status")).lower()
 
     @property
     def is_done(self) -> bool:
@@ -82,17 +81,19 @@ class OpenAIBatchEngine(ServerEngine):
     ) -> None:  # fmt: skip
         super().__init__(api, job, spec, config, most=spec.part, info=info, meanwhile=meanwhile, clock=clock)
         self._spec, self._shelf = spec, shelf
+        self._batches = BatchApi(api, self._pause)
         self._underway: list[_Underway] = []
         self._asked: dict[str, Asked] = {}  # prompts that have no answer yet, by key
         self._next: deque[Asked] = deque()  # those of them that no part has
         self._taken: list[_Underway] = []  # parts that are done
+        self._is_full = False  # whether the server took a part too many, and none was done since
         self._ended: Stopped | None = None  # why no further part is handed over
 
     def generate(self, task: Task, prompts: Iterable[Prompt]) -> Iterator[Generation | Failure]:
         dialect, waiting, is_read = self._dialect(task), iter(prompts), False
         self._asked.clear()
         self._next.clear()
-        self._ended = None
+        self._ended, self._is_full = None, False
         self._heard = self._clock.now()
         self._underway = [_Underway(part, set(part.keys)) for part in self._noted(dialect)]
         self._tell_of_before()
@@ -135,12 +136,11 @@ class OpenAIBatchEngine(ServerEngine):
         """Hands a full part over, or the last one, if the server may have more; returns whether it did."""
         is_full = is_read or len(self._next) >= self._spec.part
         at_work = sum(not (each.is_done or each.is_idle) for each in self._underway)
-        if not self._next or not is_full or at_work >= MOST_PARTS:
+        if not self._next or not is_full or self._is_full or at_work >= MOST_PARTS:
             return False
         self._meanwhile()
         keys, content = self._file(dialect)
-        upload = partial(self._api.upload, "/files", "part.jsonl", content, {"purpose": "batch"})
-        file = self._patiently(lambda: str(upload()["id"]))
+        file = self._patiently(partial(self._batches.upload, content))
         assert self._served is not None
         part = self._shelf.begin(self._api.base_url, self._served.name, dialect.path, file, keys)
         self._underway.append(_Underway(self._made(part, dialect), set()))
@@ -163,57 +163,69 @@ class OpenAIBatchEngine(ServerEngine):
         return tuple(keys), b"".join(lines)
 
     def _made(self, part: BatchPart, dialect: Dialect) -> BatchPart:
-        """The part with its batch, which is made unless the server has it already: it answered, and nobody heard."""
-        content = {"input_file_id": part.file, "endpoint": f"/v1{dialect.path}", "completion_window": "24h"}
-        batch = self._patiently(
-            lambda: str((self._listed_batch(part.file) or self._api.post("/batches", content))["id"])
-        )
+        """The part with its batch. Raises ModelError, and forgets the part, where the server takes no batch of its file."""
+        try:
+            batch = self._patiently(partial(self._batches.make, part.file, f"/v1{dialect.path}"))
+        except ModelError:
+            self._shelf.drop(part)
+            raise
         part = self._shelf.name_batch(part, batch)
         self._info(f"Handed {counted(len(part.keys), 'row')} over as batch {part.batch}.")
         return part
 
-    def _listed_batch(self, file: str) -> dict[str, Any] | None:
-        """The batch of a file, if it is among the newest in the server's list."""
-        after = ""
-        for _ in range(PAGES):
-            page = self._api.get(f"/batches?limit=100{after}")
-            for batch in page["data"]:
-                if batch.get("input_file_id") == file:
-                    return dict(batch)
-            if not page.get("has_more") or not page["data"]:
-                return None
-            after = f"&after={quote(str(page['data'][-1]['id']))}"
-        return None
+    def _is_made(self, each: _Underway, dialect: Dialect) -> bool:
+        """Makes the batch of a part of an earlier run, if it has none. Where that cannot be, its rows are handed over anew."""
+        try:
+            each.part = each.part if each.part.batch is not None else self._made(each.part, dialect)
+        except ModelError:  # its file is not there any more
+            self._hand_back(each)
+            return False
+        return True
+
+    def _hand_back(self, each: _Underway) -> None:
+        """The rows of a part that the server has not."""
+        self._underway.remove(each)
+        self._next.extend(asked for key in each.part.keys if (asked := self._asked.get(key)) is not None)
 
     def _take_answers(self, dialect: Dialect, *, is_read: bool) -> Iterator[Generation | Failure]:
         """Asks once for each part whether it is done, and yields what those came to; waits if none was."""
         took = False
         for each in [each for each in self._underway if not each.is_idle]:
             self._meanwhile()
-            if each.part.batch is None:
-                each.part = self._made(each.part, dialect)
-            if not each.is_done:
-                each.content = self._patiently(partial(self._batch, each.part))
+            if not self._is_made(each, dialect):
+                continue
+            self._look_at(each)
             if each.status == "failed":
                 self._give_back(each)
             elif each.is_done and (is_read or not each.unseen):
                 took = True
                 yield from self._take(each, dialect)
         if not took and self._ended is None and self._asked:
+            self._check_late()
             self._pause()
 
-    def _batch(self, part: BatchPart) -> dict[str, Any]:
-        """A part's batch as it is now. Raises a ServerFault."""
-        try:
-            return dict(self._api.get(f"/batches/{quote(str(part.batch), safe='')}"))
-        except Away as exc:
-            if not exc.is_other:
-                raise
-            listed_models(self._api)  # which is there: only the batch is not
+    def _look_at(self, each: _Underway) -> None:
+        """How a part stands now."""
+        if each.is_done:
+            return
+        batch = str(each.part.batch)
+        each.content = self._if_known(partial(self._batches.look, batch)) or {"status": LOST}
+        if each.status == LOST:
             self._info(
-                f"The server at {self._api.base_url} knows of no batch {part.batch} any more: its rows are asked again."
+                f"The server at {self._api.base_url} knows of no batch {batch} any more: its rows are asked again."
             )
-            return {"status": LOST}
+        if each.is_done:
+            self._is_full = False
+
+    def _check_late(self) -> None:
+        """Raises CutShort where nothing is waited for but parts that should have been done long ago."""
+        waiting = [each for each in self._underway if not (each.is_done or each.is_idle)]
+        if waiting and all(each.part.is_late for each in waiting):
+            raise CutShort(
+                f"The batch {waiting[0].part.batch} was handed over at {waiting[0].part.made}, and is still "
+                f"{waiting[0].status} at {self._api.base_url}.",
+                fix="Look there why, or cancel it there; then run the job again to resume.",
+            )
 
     def _pause(self) -> None:
         """Waits until it is time to ask again."""
@@ -246,8 +258,9 @@ class OpenAIBatchEngine(ServerEngine):
     def _answers(self, name: str, dialect: Dialect) -> Iterator[tuple[str, Generation | Failure]]:
         """The answers in one of the server's files that were asked for. What is broken is as if it were not there."""
         with tempfile.TemporaryFile() as file:
-            self._patiently(lambda: _fetch(self._api, name, file))
-            file.seek(0)
+            if not self._if_known(partial(self._batches.fetch, name, file)):
+                self._info(f"The server at {self._api.base_url} has no file {name} any more: its rows are asked again.")
+                return
             for line in file:
                 key, result = self._answer(line, dialect)
                 if result is not None:
@@ -265,21 +278,30 @@ class OpenAIBatchEngine(ServerEngine):
             if (refusal := refusal_of(response)) is not None:
                 return key, asked.refused(refusal)
             return key, dialect.read(asked.prompt, response["body"])
-        except (ValueError, LookupError, TypeError, AttributeError, RecursionError, Broken):
+        except (ValueError, LookupError, TypeError, AttributeError, RecursionError, ArithmeticError, Broken):
             return "", None
 
     def _give_back(self, each: _Underway) -> None:
         """A part that the server did not take, and nobody pays for."""
-        self._underway.remove(each)
+        self._hand_back(each)
         self._shelf.drop(each.part)
         errors = (each.content.get("errors") or {}).get("data") or [{}]
-        if errors[0].get("code") != TOO_MANY or all(other.is_done for other in self._underway):
+        is_alone = all(other.is_done or other.is_idle for other in self._underway)
+        if errors[0].get("code") != TOO_MANY or is_alone:
             said = str(errors[0].get("message") or "it does not say why").rstrip(".")
             raise ModelError(
                 f"The server at {self._api.base_url} does not take the batch {each.part.batch}: {said}.",
                 field=("engine",),
             )
-        self._next.extend(asked for key in each.part.keys if (asked := self._asked.get(key)) is not None)
+        self._is_full = True
+
+    def _if_known(self, call: Callable[[], Value | None]) -> Value | None:
+        """What a call comes to; None where the server says twice, a while apart, that it has no such thing: it was paid."""
+        found = self._patiently(call)
+        if found is None:
+            self._pause()
+            found = self._patiently(call)
+        return found
 
     def _patiently(self, call: Callable[[], Value]) -> Value:
         """What a call comes to, however often it is to be made. Raises Stopped at the end of patience, or where the key is refused."""
@@ -292,7 +314,7 @@ class OpenAIBatchEngine(ServerEngine):
                 except (LookupError, TypeError, AttributeError):
                     self._lose(Broken("sent a reply that lacks what it must have"))
                 except NoEntry as exc:
-                    raise Stopped(
+                    raise CutShort(
                         f"The server at {self._api.base_url} {exc.said}. Run the job again with one that it takes."
                     ) from exc
                 except Refused as exc:
@@ -318,12 +340,6 @@ class OpenAIBatchEngine(ServerEngine):
             for each in self._taken:
                 self._shelf.keep_rest(each.part, [key for key in each.part.keys if key not in each.settled])
         super().__exit__(kind, exc, trace)
-
-
-def _fetch(api: ServerApi, name: str, file: BinaryIO) -> None:
-    file.seek(0)
-    file.truncate()
-    api.download(f"/files/{quote(name, safe='')}/content", file)
 
 
 def openai_batch_engine(

@@ -30,6 +30,7 @@ except ImportError as exc:
 MOST_BYTES, PIECE = 64 << 20, 1 << 20  # of a reply; of a file that is read piece by piece
 CONNECT_SECONDS = 10.0
 OK, REDIRECTED, REFUSED, NO_ENTRY, GONE, BROKEN = 200, 300, 400, (401, 403), (404, 408, 425, 502, 504), 500
+NOT_FOUND = 404
 SHED = (429, 503)  # with or without Retry-After: too much at once
 SAID = 300  # characters of what a server says that a sentence repeats
 
@@ -53,6 +54,10 @@ class Away(ServerFault):
     def __init__(self, said: str, wait: float | None = None, *, is_shed: bool = False, is_other: bool = False) -> None:
         super().__init__(said)
         self.wait, self.is_shed, self.is_other = wait, is_shed, is_other
+
+
+class Missing(Away):
+    """What was asked for is not there, in the words of the API itself, and not of something before it."""
 
 
 class Broken(ServerFault):
@@ -167,9 +172,11 @@ def _fault(status: int, headers: Mapping[str, str], content: bytes) -> ServerFau
     said = f"answers with HTTP {status}"
     if status in SHED:
         return Away(f"has too much to do (HTTP {status})", _retry_after(headers.get("retry-after")), is_shed=True)
+    reason = error_message(content)
+    if status == NOT_FOUND and reason:
+        return Missing(f"{said}: {reason}", is_other=True)
     if status in GONE or status < REFUSED:
         return Away(said, is_other=status < BROKEN)
-    reason = error_message(content)
     if status >= BROKEN:
         return Broken(f"{said}: {reason}" if reason else said)
     return Refused(reason or said)

@@ -7,6 +7,7 @@ import json
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +18,11 @@ from batchinfer.engines.batch_parts import PartShelf
 from batchinfer.engines.openai_batch import OpenAIBatchEngine
 from batchinfer.engines.protocol import EngineConfig, Task
 from batchinfer.engines.server_engine import api_of
-from batchinfer.errors import ModelError, Stopped, StoreError
+from batchinfer.errors import CutShort, ModelError, Stopped, StoreError
 from batchinfer.job.engine_spec import OpenAIBatchSpec
 from tests.batch_server import BatchServer, serving_batches
 from tests.engines.test_openai import StagedTime, prompts
-from tests.openai_server import card
+from tests.openai_server import HTML, PAGE, Fault, card
 from tests.tiny import make_job, numbered
 
 ASK = Task({"temperature": 0.0, "max_tokens": 8})
@@ -294,6 +295,99 @@ def test_a_batch_that_the_server_forgot(bench: Bench) -> None:
     bench.server.batches["gone"] = bench.server.batches.pop("batch-0") | {"id": "gone"}
     assert len(bench.ask(prompts(10))) == 10
     assert any("knows of no batch batch-0 any more" in said for said in bench.said)
+
+
+GONE = Fault(404, b'{"error": {"message": "No such thing."}}')
+
+
+@pytest.mark.parametrize("fault", [PAGE, Fault(302), Fault(408), Fault(425), Fault(404, HTML), GONE])
+@pytest.mark.parametrize("what", ["/batches/", "/files/"])
+def test_what_something_before_the_server_says_costs_nothing(bench: Bench, fault: Fault, what: str) -> None:
+    """A batch and its answers are there still, whatever a proxy says of them once."""
+    left = [fault]
+    bench.server.trouble = lambda path: left.pop() if path.startswith(what) and left else None
+    assert all(isinstance(result, Generation) for result in bench.ask(prompts(3)).values())
+    assert len(bench.server.rows()) == 3
+
+
+def test_half_a_file_of_answers_is_had_again(bench: Bench) -> None:
+    """It is no sign that the server left rows out, which would be paid again."""
+    cut = [b'{"custom_id": "0", "resp']
+    bench.server.trouble = lambda path: Fault(200, cut.pop()) if path.startswith("/files/") and cut else None
+    assert len(bench.ask(prompts(3))) == 3
+    assert len(bench.server.rows()) == 3
+
+
+def test_a_file_that_the_server_lost(bench: Bench) -> None:
+    """Of answers, or of a part whose batch was not made yet: the rows are asked again."""
+    bench.server.trouble = lambda path: GONE if path.startswith("/files/file-1/") else None
+    assert len(bench.ask(prompts(3))) == 3
+    assert any("has no file file-1 any more" in said for said in bench.said)
+    bench.server.looks, bench.time.now = 5, 0.0
+    interrupted(bench, prompts(10))
+    [note] = bench.notes.iterdir()
+    note.write_text(json.dumps(json.loads(note.read_text()) | {"batch": None, "file": "away"}))
+    assert len(bench.ask(prompts(10))) == 10
+
+
+def test_a_file_that_the_server_refuses_is_not_asked_for_ever(bench: Bench) -> None:
+    """The run ends with its words, and the next one hands over anew."""
+
+    def forget(content: dict[str, Any]) -> dict[str, Any]:
+        bench.server.files.pop(content["input_file_id"])
+        return {}
+
+    bench.server.make = forget  # type: ignore[method-assign]
+    with pytest.raises(ModelError, match=r"refuses a batch: No such file\."):
+        bench.ask(prompts(3))
+    assert not list(bench.notes.iterdir())
+
+
+def test_a_batch_that_is_made_after_a_gateway_gave_up(bench: Bench) -> None:
+    """It is in the server's list a moment later, and is made once."""
+    real = bench.server.make
+
+    def late(content: dict[str, Any]) -> dict[str, Any]:
+        bench.time.at[bench.time.now + 30] = lambda: real(content)
+        raise ConnectionError
+
+    bench.server.make = late  # type: ignore[method-assign]
+    assert len(bench.ask(prompts(3))) == 3
+    assert len(bench.server.batches) == 1
+
+
+def test_a_batch_that_is_never_done_ends_the_run(bench: Bench) -> None:
+    """A day is what was promised: after two somebody is to look, and the alerts for failed runs tell it."""
+    bench.server.looks = 1000
+    interrupted(bench, prompts(3))
+    [note] = bench.notes.iterdir()
+    old = datetime.now(UTC) - timedelta(days=3)
+    note.write_text(json.dumps(json.loads(note.read_text()) | {"made": old.isoformat()}))
+    with pytest.raises(CutShort, match=r"The batch batch-0 was handed over at .* still in_progress"):
+        bench.ask(prompts(3))
+    assert list(bench.notes.iterdir())
+
+
+def test_a_status_in_capitals(bench: Bench) -> None:
+    """As some servers write it."""
+    bench.server.ends = lambda _number: {"status": "COMPLETED"}
+    assert len(bench.ask(prompts(3))) == 3
+
+
+def test_a_server_with_its_hands_full_is_not_asked_in_vain(bench: Bench) -> None:
+    """A part is handed over again once another is done, and not before; with none at work, the run ends."""
+    full = {"status": "failed", "errors": {"data": [{"code": "token_limit_exceeded", "message": "Too many."}]}}
+    bench.server.looks = 40
+    bench.server.ends = lambda number: {"status": "completed"} if number in (0, 2) else full
+    real = bench.server.look
+    bench.server.look = lambda name: real(name) | ({} if name != "batch-1" else full)  # type: ignore[method-assign]
+    assert len(bench.ask(prompts(20))) == 20
+    assert len(bench.server.batches) == 3
+    bench.server.ends, bench.time.now = lambda _number: full, 0.0
+    interrupted(bench, prompts(20)[10:])
+    bench.server.look = lambda name: {"id": name, **full}  # type: ignore[method-assign]
+    with pytest.raises(ModelError, match="Too many"):
+        bench.ask(prompts(10))
 
 
 def test_a_server_that_is_away_is_waited_for(bench: Bench) -> None:
