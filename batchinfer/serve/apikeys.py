@@ -104,13 +104,13 @@ class KeyFile:
     def __init__(self, root: Path) -> None:
         self.path = root / FILE
 
-    def signature(self) -> tuple[int, int, int] | None:
-        """Changes when the file does; None without one."""
+    def signature(self) -> tuple[int, int, int, int] | None:
+        """Changes when the file does, also where a copy of the same size was given the same time; None without one."""
         try:
             facts = self.path.stat()
         except OSError:
             return None
-        return facts.st_ino, facts.st_mtime_ns, facts.st_size
+        return facts.st_ino, facts.st_mtime_ns, facts.st_ctime_ns, facts.st_size
 
     def read(self, *, missing_ok: bool = True) -> list[Record]:
         """All keys, revoked ones too. missing_ok: no file, no keys. Raises StoreError."""

@@ -17,13 +17,15 @@ CHALLENGE = (("www-authenticate", "Bearer"),)
 
 
 LOOK_SECONDS = 0.5  # between two looks of the main process at the key file
+MARK = "keys-required"
 
 
 class Latch:
     """Whether a service requires keys. It begins to when the first key appears, and never stops before a restart.
 
     The main process holds it and hands it to each worker that it starts, so that a worker that starts while the key
-    file is missing knows that there were keys.
+    file is missing knows that there were keys. Whoever closes it leaves a mark for the others, who may not have seen the
+    key: it can be gone again before they look.
 
     never: nobody needs a key, whatever there is.
     closed: whether keys are required.
@@ -33,12 +35,28 @@ class Latch:
         """always: keys are required from the start, also if there are none."""
         self.never = never
         self.closed = always and not never
+        self._mark: Path | None = None
+
+    def share(self, folder: Path) -> None:
+        """Before it is handed to workers. folder: of the server alone, for the mark."""
+        self._mark = folder / MARK
 
     def close(self) -> None:
-        self.closed = not self.never
+        if self.never or self.closed:
+            return
+        self.closed = True
+        if self._mark is not None:
+            with contextlib.suppress(OSError):  # then each process has to see the key for itself
+                self._mark.touch()
+
+    def join(self) -> None:
+        """Closes it if another process did."""
+        if not self.closed and self._mark is not None and self._mark.exists():
+            self.close()
 
     def look(self, file: KeyFile) -> None:
         """Closes it if there is a key, or a file that cannot be read: it may hold some."""
+        self.join()
         try:
             if file.read():
                 self.close()
@@ -77,9 +95,10 @@ class Authenticator:
 
     def refresh(self) -> None:
         """Picks up what `batchinfer keys` changed."""
-        seen = self._file.signature()
         if self._latch.never:
             return
+        self._latch.join()
+        seen = self._file.signature()
         if seen == self._seen:
             self._problem = None
             return

@@ -78,6 +78,7 @@ def serve(data: Path, host: str, port: int, *, workers: int, latch: Latch, misse
             access_log=access_log,
         )
         settings.make_folders()
+        latch.share(settings.run_folder)
         server = _supervisor(settings, host, port, workers)
         with watching(latch, data), _collecting(settings, port), watching_alerts(partial(start_watcher, data)):
             tell(Started(f"http://{_shown(host)}:{port}", data, workers, _keys(latch)))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import pickle
 import signal
 import time
 from pathlib import Path
@@ -11,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from batchinfer.serve.apikeys import KeyFile
-from batchinfer.serve.auth import LOOK_SECONDS
+from batchinfer.serve.auth import LOOK_SECONDS, Authenticator, Latch
+from batchinfer.serve.problems import Problem
 from tests.serving import Server, eventually, serving
 from tests.tiny import Cli
 
@@ -32,8 +34,7 @@ def test_keys_are_required_until_a_restart(tmp_path: Path) -> None:
             "No API key is required as long as there is none: batchinfer keys add NAME makes the first." in server.log
         )
         key = KeyFile(data).add("search", None).key
-        eventually(lambda: status(server) == 401, seconds=5)
-        time.sleep(2 * LOOK_SECONDS)  # the main process looks as often
+        eventually(lambda: status(server) == 401, seconds=5)  # the main process may not have looked yet
         (data / "api-keys.json").unlink()
         [worker] = server.children()
         os.kill(worker, signal.SIGKILL)
@@ -42,6 +43,43 @@ def test_keys_are_required_until_a_restart(tmp_path: Path) -> None:
         server.stop()
         server.start()
         assert status(server) == 200
+
+
+def test_what_one_process_saw_holds_for_all(tmp_path: Path) -> None:
+    """A key that was there for a moment, so that one worker alone saw it, closes the latch of the main process and of each worker."""
+    latch, file = Latch(), KeyFile(tmp_path)
+    latch.share(tmp_path)
+    saw, slow = (Authenticator(tmp_path, pickle.loads(pickle.dumps(latch))) for _ in range(2))  # noqa: S301 - as workers get it
+    key = file.add("search", None).key
+    saw.refresh()
+    file.path.unlink()
+    for each in (slow, Authenticator(tmp_path, pickle.loads(pickle.dumps(latch)))):  # noqa: S301
+        each.refresh()
+        for sent in (None, f"Bearer {key}"):
+            with pytest.raises(Problem, match=r"API key|Authorization"):
+                each.check(sent, "shop")
+    latch.look(file)
+    assert latch.closed
+    never = Latch(never=True)
+    never.share(tmp_path)
+    never.look(file)
+    assert not never.closed
+
+
+def test_a_copy_with_the_same_time_and_size_is_read(tmp_path: Path) -> None:
+    """Keys that were put back in place with the time of the file before are other keys."""
+    latch, file = Latch(), KeyFile(tmp_path)
+    key = file.add("search", None)
+    door = Authenticator(tmp_path, latch)
+    door.refresh()
+    before = file.path.stat()
+    other = file.path.read_bytes().replace(key.record.sha256.encode(), b"0" * 64)
+    with file.path.open("r+b") as same_file:
+        same_file.write(other)
+    os.utime(file.path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    door.refresh()
+    with pytest.raises(Problem, match="API key"):
+        door.check(f"Bearer {key.key}", "shop")
 
 
 @pytest.mark.parametrize(
