@@ -2,7 +2,8 @@
 
     python -m benchmarks.hostile [--terms 1000000] [--seconds 4]
 
-The versions: 5,000 terms that lie within one another, as many other terms as --terms says, and entries of up to 15 MB.
+The versions: 5,000 terms that lie within one another, as many other terms as --terms says, entries of up to 15 MB, and
+two with a student that answers every miss: of two choices, and of as many as there may be, each of 1,000 characters.
 One client sends a request of a kind again and again; beside it, in a process of its own, another looks single keys up.
 Limits: the worker's memory grows by 300 MB, 99 of 100 look-ups of the others take 50 ms, an answer takes 10 s and has
 64 MiB. An honest refusal is an answer. The first line shows how noisy the machine is.
@@ -24,17 +25,25 @@ from pathlib import Path
 from urllib.parse import quote
 
 import duckdb
+import numpy as np
 from rich.console import Console
 from rich.table import Table
 
 from batchinfer.core.http_limits import MAX_BODY, MAX_QUERIES, MAX_TEXTS
 from batchinfer.core.sql import literal
+from batchinfer.prompting.output import MOST_CHOICES
+from batchinfer.student.columns import FEW_ROWS, HashedColumns, lines
+from batchinfer.student.fit import Fitted
 from benchmarks.builds import memory
 from benchmarks.made import JOB, key_of, make
 from benchmarks.servers import ROOT, free_port, running, say, service
 
 ENTRIES, NESTED = 20_000, 5_000
 SIZES = {"large": 15_000_000, "megabyte": 1_000_000}  # bytes of entries, by the first letters of their keys
+CHOICES = {
+    "student": ("yes", "no"),
+    "student-of-many": tuple(f"{number:x<1000}" for number in range(MOST_CHOICES)),
+}  # of students, by the names of their jobs
 GATE = "{coverage: 0, failures: 1, shrink: 1, changed: 1, carried: 1}"
 GIB = 1024  # MB
 JSON = {"content-type": "application/json"}
@@ -100,6 +109,16 @@ def versions(root: Path, terms: int) -> None:
         for name, size in SIZES.items()
     )
     publish(root, "entries", many, "id")
+    for job, choices in CHOICES.items():
+        if not (root / job).exists():
+            make(root, 1000, job=job, student=student(choices))
+
+
+def student(choices: tuple[str, ...]) -> bytes:
+    """One that is sure of everything, as large as students are; what it says is of no use."""
+    columns = HashedColumns(FEW_ROWS, len(choices))
+    weights = np.random.default_rng(0).normal(size=(lines(len(choices)), 1 << columns.bits)).astype(np.float32)
+    return columns.student(choices, 0.0, Fitted(weights, np.zeros(len(weights)), 0.0)).to_bytes()
 
 
 def kinds() -> dict[str, Ask]:
@@ -113,6 +132,7 @@ def kinds() -> dict[str, Ask]:
 
     room, each = MAX_BODY - 100, (MAX_BODY - 100) // MAX_TEXTS - 20
     words = " ".join(f"{i:x}ghab{i % 97:x} abcde fghij" for i in range(room // 20))
+    new = [words[i * each : (i + 1) * each] for i in range(MAX_QUERIES)]
     return {
         "nothing": Ask("/livez"),
         "1,000 look-ups": queries(JOB, *map(key_of, range(MAX_QUERIES))),
@@ -136,9 +156,17 @@ def kinds() -> dict[str, Ask]:
         "1,000 texts of nested terms": texts("nested", *["ha" * (each // 2)] * MAX_TEXTS),
         "nested terms in a URL": Ask("/v1/jobs/nested/match?text=" + "ha" * 4000),
         "1 MB of words": texts("terms", words[:room]),
-        "1,000 texts of words": texts("terms", *(words[i * each : (i + 1) * each] for i in range(MAX_TEXTS))),
+        "1,000 texts of words": texts("terms", *new),
         "1 MB of marks": texts("terms", "a" + "\u0301" * (room // 6)),
         "1 MB of one letter": texts("terms", "a" * room),
+        "1,000 texts for a student": queries("student", *new),
+        "the same, of 100 characters": queries("student", *(text[:100] for text in new)),
+        "1,000 long words for a student": queries("student", *("w" * (each - 5) + str(i) for i in range(MAX_QUERIES))),
+        "1 MB for a student": queries("student", words[:room]),
+        "1 MB of marks for a student": queries("student", "a" + "\u0301" * (room // 6)),
+        "a URL of 8 KB for a student": Ask("/v1/jobs/student/lookup?id=" + words[:8000].replace(" ", "+")),
+        "1,000 texts, 128 choices": queries("student-of-many", *new),
+        "100 texts, 128 choices": queries("student-of-many", *new[:100]),
         "metrics": Ask("/metrics"),
     }
 
@@ -152,7 +180,7 @@ def send(port: int, ask: Ask) -> tuple[int, int, float]:
     headers = JSON | ({"accept-encoding": "gzip"} if ask.gzip else {})
     began = time.monotonic()
     with contextlib.closing(http.client.HTTPConnection("127.0.0.1", port, timeout=60)) as connection:
-        connection.request("GET" if ask.body is None else "POST", quote(ask.path, safe="/?=%"), ask.body, headers)
+        connection.request("GET" if ask.body is None else "POST", quote(ask.path, safe="/?=%+"), ask.body, headers)
         reply = connection.getresponse()
         return reply.status, len(reply.read()), time.monotonic() - began
 

@@ -25,12 +25,13 @@ def key_of(number: int) -> str:
     return f"k{number:012d}"
 
 
-def make(root: Path, entries: int, *, version: int = 1, memory: str = "2GB", student: bytes | None = None) -> JobData:
+def make(root: Path, entries: int, *, job: str = JOB, version: int = 1, memory: str = "2GB",
+         student: bytes | None = None) -> JobData:  # fmt: skip
     """Publishes a version of `entries` entries, with bodies of about 250 bytes. Entry i says in which version it was made.
 
     student: its student.npz, which is asked on misses.
     """
-    data = JobData(root, JOB)
+    data = JobData(root, job)
     draft = data.versions / ".making"
     draft.mkdir(parents=True)
     with duckdb.connect() as db:
@@ -45,13 +46,13 @@ def make(root: Path, entries: int, *, version: int = 1, memory: str = "2GB", stu
             FROM (SELECT i, printf('k%012d', i) AS id FROM range({entries}) t(i)) ORDER BY lookup)
             TO {literal(str(draft / PREDICTIONS))} (FORMAT parquet, COMPRESSION zstd)"""
         )
-        lookup_index.write_lookup(db, KEY, draft, JOB, is_json=False)
+        lookup_index.write_lookup(db, KEY, draft, job, is_json=False)
     serve = {"max_age": "60s"}
     if student is not None:
         (draft / STUDENT).write_bytes(student)
         serve["on_miss"] = "student"
     document = {
-        "format": FORMAT, "job": JOB, "version": version, "created_at": "2026-01-05T03:00:00Z", "rows": entries, "carried": 0,
+        "format": FORMAT, "job": job, "version": version, "created_at": "2026-01-05T03:00:00Z", "rows": entries, "carried": 0,
         "key": [{"name": "id", "kind": "string"}], "normalize": [], "prediction": "string", "spec": {"serve": serve},
         "gate": {"status": "passed", "checks": []}, "files": {},
     }  # fmt: skip

@@ -45,23 +45,25 @@ class BatchReply:
 def look_up_all(opened: OpenVersion, queries: list[Any]) -> BatchReply:
     """Answers each query: with a hit, a miss, what the student says to that, or why it does not fit. Raises Problem."""
     rows = opened.reader.from_many(queries)
-    bodies = iter(_bodies(opened, [values for values in rows if not isinstance(values, UsageError)]))
+    bodies = _bodies(opened, [values for values in rows if not isinstance(values, UsageError)])
+    size, found = sum(len(body or b"") for body in bodies), iter(bodies)
     results, missed, hits, answers, rest = [], [], 0, 0, Rests()
     for query, values in zip(queries, rows, strict=True):
         if isinstance(values, UsageError):
             results.append(_refused(values))
-        elif (body := next(bodies)) is not None:
+        elif (body := next(found)) is not None:
             results.append(b'{"found":true,' + body[1:])
             hits += 1
         else:
             missed.append(values)
             said = None if opened.student is None else opened.student(values[0])
+            size += len(said or b"")
+            if said is not None and size > MAX_REPLY and len(queries) > 1:
+                raise _too_many()
             results.append(_missed(query, opened) if said is None else b'{"found":true,' + said[1:])
             answers += said is not None
             rest()
     content = b'{"version":%d,"results":[%b]}' % (opened.version, b",".join(results))
-    if answers and len(content) > MAX_REPLY:
-        raise _too_many()
     counts = {"hits": hits, "misses": len(missed)}
     if opened.student is not None:
         counts |= {"student_answers": answers, "student_abstentions": len(missed) - answers}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import io
 import json
 import logging
@@ -11,7 +12,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import jsonschema
 import numpy as np
@@ -20,12 +21,13 @@ import pytest
 from batchinfer import AsyncLookup, Lookup
 from batchinfer.client.types import Outcome
 from batchinfer.core.home import CALIBRATION
-from batchinfer.serve import openapi
-from batchinfer.serve.served_job import ServedJob
+from batchinfer.serve import batch, openapi
+from batchinfer.serve.problems import Problem
+from batchinfer.serve.served_job import OpenVersion, ServedJob
 from batchinfer.student.file import read_student
 from batchinfer.student.linear import LinearStudent
 from batchinfer.student.student import Student
-from batchinfer.versions import folders
+from batchinfer.versions import folders, pointers
 from batchinfer.versions import student as students
 from batchinfer.versions.follow import Follower
 from batchinfer.versions.layout import MANIFEST, STUDENT
@@ -123,6 +125,25 @@ def test_a_batch(server: Server) -> None:
     assert left == {"found": False, "query": {"text": UNSURE}, "abstained": True}
     assert (hit["source"], refused["found"]) == ("model", False)
     conforms("Results", content)
+
+
+def test_a_batch_ends_where_its_reply_is_full(shop: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Answers are counted as they are made: many choices with long names would take a worker's memory before anybody looked."""
+    monkeypatch.setattr(batch, "MAX_REPLY", 1000)
+    asked = list[str]()
+    with pointers.open_served(shop.data) as snapshot:
+        opened = OpenVersion.of(snapshot, 1, None)
+        student = opened.student
+        assert student is not None
+
+        def counted(text: str) -> bytes | None:
+            asked.append(text)
+            return student(text)
+
+        opened = dataclasses.replace(opened, student=cast("MissAnswers", counted))
+        with pytest.raises(Problem, match="send fewer queries at a time"):
+            batch.look_up_all(opened, [{"text": SURE}] * 100)
+    assert 1 < len(asked) < 10
 
 
 def test_every_lookup(source: str | Path, server: Server) -> None:
