@@ -21,6 +21,7 @@ import pyarrow as pa
 
 from batchinfer.cache import pieces
 from batchinfer.cache.chunks import ChunkNote
+from batchinfer.cache.patience import PATIENCE_SECONDS, patiently
 from batchinfer.cache.questions import ASKED
 from batchinfer.cache.schema import (
     ASIDE_SQL,
@@ -45,11 +46,8 @@ from batchinfer.core.long_texts import LongTexts, named
 from batchinfer.core.memory import batch_bytes
 from batchinfer.core.records import Answer, Failure, Generation, Prediction, Provenance
 from batchinfer.core.sql import literal
-from batchinfer.errors import Busy
 
-PATIENCE_SECONDS = 10.0  # while another process has the file open
 CHUNK_SECONDS = 10.0  # of reading texts again
-LOCKED = ("Could not set lock", "Unique file handle conflict")  # by another process; by another thread of this one
 Read = Callable[[Generation, Mapping[str, Any]], Prediction | Failure]
 Parts = Mapping[str, Any] | None
 Queries = Callable[[Sequence[bytes]], Mapping[bytes, Mapping[str, Any]]]
@@ -66,7 +64,7 @@ class Store:
     def open(self, *, write: bool = False) -> Iterator[duckdb.DuckDBPyConnection]:
         """A connection inside a transaction; rolled back if anything is raised. Raises StoreError or Busy."""
         with duckdb_errors(self.path, job=self.path.parent.name), contextlib.ExitStack() as stack:
-            connection = _patiently(
+            connection = patiently(
                 self.path,
                 self._patience,
                 lambda: stack.enter_context(database_file(self.path, read_only=not write)),
@@ -79,7 +77,7 @@ class Store:
         """The cache as the schema `cache` of another database, within whose memory it stays. Raises StoreError or Busy."""
         job, mode = self.path.parent.name, "" if write else " (READ_ONLY)"
         with duckdb_errors(self.path, job=job), database_place(self.path, read_only=not write) as place:
-            _patiently(self.path, self._patience, lambda: db.execute(f"ATTACH {literal(place)} AS cache{mode}"))
+            patiently(self.path, self._patience, lambda: db.execute(f"ATTACH {literal(place)} AS cache{mode}"))
             try:
                 yield
             finally:
@@ -332,19 +330,3 @@ def _generation(row: Sequence[Any]) -> Generation:
     prompt_key, text, finish_reason, prompt_tokens, cached_tokens, output_tokens, logprobs = row
     scores = None if logprobs is None else tuple(logprobs)
     return Generation(bytes(prompt_key), text, finish_reason, prompt_tokens, cached_tokens, output_tokens, scores)
-
-
-def _patiently(
-    path: Path, patience: float, action: Callable[[], duckdb.DuckDBPyConnection]
-) -> duckdb.DuckDBPyConnection:
-    """Does it, trying again while another process has the file open. Raises Busy in the end."""
-    deadline = time.monotonic() + patience
-    while True:
-        try:
-            return action()
-        except duckdb.Error as exc:
-            if not any(sign in str(exc) for sign in LOCKED):
-                raise
-            if time.monotonic() > deadline:
-                raise Busy(f"Another process has {path} open: wait for it, or stop it.") from exc
-            time.sleep(0.05)

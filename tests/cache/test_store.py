@@ -23,7 +23,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from batchinfer.cache import imports, pieces, store
+from batchinfer.cache import imports, patience, pieces, store
 from batchinfer.cache.schema import MIGRATIONS, MostCached, RunStatus
 from batchinfer.cache.store import Store
 from batchinfer.core.keys import short
@@ -301,14 +301,18 @@ def test_a_cache_in_use_is_waited_for(cache: Store) -> None:
 
 
 @pytest.mark.long
-def test_a_cache_in_use_for_long_is_busy(cache: Store) -> None:
-    """Where another process does not let go, reading, writing and attaching end as Busy, and all is well after."""
-    cache = Store(cache.path, patience=0.2)
+def test_a_cache_in_use_for_long_is_busy(
+    cache: Store, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Where another process does not let go, reading, writing and attaching say for whom they wait, end as Busy, and all is well after."""
+    monkeypatch.setattr(patience, "SILENT_SECONDS", 0)
+    cache = Store(cache.path, patience=0.5)
     with process(HOLD, cache.path, 600) as other:
         assert heard(other) == "held"
-        said = f"Another process has {re.escape(str(cache.path))} open: wait for it, or stop it"
+        said = f"Process {other.pid} has {re.escape(str(cache.path))} open: wait for it, or stop it"
         with pytest.raises(Busy, match=said):
             cache.runs()
+        assert caplog.messages == [f"Waiting for {cache.path}, which process {other.pid} has open ..."]
         with pytest.raises(Busy, match=said):
             cache.commit([answer("a")], [], MADE, replace=False)
         with duckdb.connect() as db, pytest.raises(Busy, match=said), cache.attached(db):
