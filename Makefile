@@ -70,6 +70,8 @@ bench: setup ## run the benchmarks (an hour, all cores; some need wrk or npm)
 	$(BIN)/python -m benchmarks.prefixes
 	$(BIN)/python -m benchmarks.estimates
 	$(BIN)/python -m benchmarks.engines
+	$(BIN)/python -m benchmarks.replicas
+	$(BIN)/python -m benchmarks.replicas --rows 2000 --prefixes 40 --engines one,two
 	$(BIN)/python -m benchmarks.audit
 	$(BIN)/python -m benchmarks.long_texts
 	$(BIN)/python -m benchmarks.plan
