@@ -17,7 +17,7 @@ from batchinfer.planning.question import Question
 
 # What is taken for granted before anything is known, and how many runs that is worth: how far a run is off its pace, as a share;
 # and how many times as long as a prompt's token an answer's takes.
-USUAL, WORTH, RATIO = 0.15, 3, 4.0
+USUAL, WORTH, RATIO = 0.15, 3, 10.0
 LOADS = 0.5  # how far loading is off, as a share, before it is known of several runs
 # Student's t at 97.5 %, for 1 degree of freedom and more; beyond them it comes near to the normal distribution's as TAIL says.
 T = (12.71, 4.30, 3.18, 2.78, 2.57, 2.45, 2.36, 2.31, 2.26, 2.23)
