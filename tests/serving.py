@@ -53,6 +53,7 @@ class Server:
     """`batchinfer serve` on a free port of the loopback.
 
     unread: whether stdout and stderr are pipes that nobody reads.
+    output: a descriptor that both are in place of files.
     """
 
     data: Path
@@ -61,6 +62,7 @@ class Server:
     options: tuple[str, ...] = ()
     port: int = 0
     unread: bool = False
+    output: int | None = None
     process: subprocess.Popen[bytes] = field(init=False)
 
     def start(self, *, ready: bool = True) -> None:
@@ -69,7 +71,7 @@ class Server:
         self.folder.mkdir(parents=True, exist_ok=True)
         with contextlib.ExitStack() as files:
             out, log = (files.enter_context((self.folder / name).open("ab")) for name in ("out", "log"))
-            pipe = subprocess.PIPE if self.unread else None
+            pipe = subprocess.PIPE if self.unread else self.output
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "batchinfer", "--home", str(self.data), "serve", "--port", str(self.port),
                  "--workers", str(self.workers), *self.options],

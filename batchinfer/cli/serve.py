@@ -15,6 +15,7 @@ from batchinfer.cli.common import Terminal, counted, data_dir, emit, json_option
 from batchinfer.cli.usage import Group
 from batchinfer.cli.values import Integer
 from batchinfer.core.home import check_job_name, job_names, require_folder
+from batchinfer.core.outlet import STDERR, STDOUT
 from batchinfer.core.person import ask
 from batchinfer.errors import MissingExtra, StoreError, UsageError
 
@@ -89,7 +90,10 @@ def _keys(root: Path, *, must_be_readable: bool) -> list[Record]:
 
 
 def _tell_started(started: Started, *, as_json: bool, can_ask: bool) -> None:
-    """Says where the service is, and who may ask it. can_ask: whether there is a key that was not revoked."""
+    """Says where the service is, and who may ask it, and serves whether anybody reads that or not.
+
+    can_ask: whether there is a key that was not revoked.
+    """
     nobody = "" if can_ask else ", and there is none: nobody can ask until batchinfer keys add makes one"
     said = {
         "always": f"API keys are required{nobody}.",
@@ -97,9 +101,9 @@ def _tell_started(started: Started, *, as_json: bool, can_ask: bool) -> None:
         "once there is one": "No API key is required as long as there is none: batchinfer keys add NAME makes the first.",
     }
     workers = counted(started.workers, "worker")
-    warn(f"Serving {started.data} on {started.url}, {workers}. {said[started.keys]} Stop with Ctrl-C.")
+    STDERR.write(f"Serving {started.data} on {started.url}, {workers}. {said[started.keys]} Stop with Ctrl-C.")
     if as_json:
-        click.echo(json.dumps(started.to_json(), default=str))
+        STDOUT.write(json.dumps(started.to_json(), default=str))
 
 
 @click.group("keys", cls=Group, invoke_without_command=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from pathlib import Path
 
@@ -31,6 +32,29 @@ def test_pipes_that_nobody_reads(tmp_path: Path) -> None:
         assert server.metric("batchinfer_log_lines_dropped_total") == 0  # they wait
     finally:
         assert server.stop() == 0
+
+
+@pytest.mark.parametrize("closed", [False, True], ids=["full", "closed"])
+@pytest.mark.long
+def test_a_start_of_which_nobody_reads(tmp_path: Path, closed: bool) -> None:
+    """A service starts, and ends, whose output was full, or had no reader, before it wrote a word."""
+    (tmp_path / "home").mkdir()
+    reading, writing = os.pipe()
+    os.set_blocking(writing, False)
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            os.write(writing, b"x" * 4096)
+    os.set_blocking(writing, True)
+    if closed:
+        os.close(reading)
+    server = Server(tmp_path / "home", tmp_path / "server", output=writing)
+    try:
+        server.start()
+    finally:
+        assert server.stop() == 0
+        os.close(writing)
+        if not closed:
+            os.close(reading)
 
 
 def test_what_finds_no_room_is_dropped_and_counted(monkeypatch: pytest.MonkeyPatch) -> None:
