@@ -14,6 +14,7 @@ from batchinfer.core.home import JobData
 from batchinfer.core.keys import canonical_json, short
 from batchinfer.errors import UsageError, counted, did_you_mean
 from batchinfer.evaluate.labelled import LabelledRows
+from batchinfer.job.engine_spec import ServerSpec
 from batchinfer.job.model_spec import ModelSpec
 from batchinfer.job.reader import Job
 from batchinfer.planning import question as questions
@@ -192,14 +193,21 @@ def baseline_of(arms: Sequence[Arm], job: Job, data: JobData, name: str | None) 
 
 
 def _models(job: Job, axes: Axes) -> list[tuple[str, ModelSpec]]:
-    own = job.spec.model
+    """The job file's model and the others, each with what is added to an arm's name. Raises UsageError."""
+    own, engine = job.spec.model, job.spec.engine
     assert own is not None
+    differing = [name for name in axes.models if name != own.id]
+    if differing and isinstance(engine, ServerSpec) and engine.served_model_name is not None:
+        raise UsageError(
+            f"--model {differing[0]}: engine.served_model_name is what the server calls {own.id}, and would be asked in its place: leave "
+            "it out, and have each model listed by its own name."
+        )
     # A revision, an adapter and a quantisation are of one model; options may be of all.
     others = [
         own.model_copy(update={"id": name, "revision": None, "adapter": None, "quantization": None})
-        for name in axes.models
+        for name in differing
     ]
-    return [("", own), *((f"@{model.id}", model) for model in others if model.id != own.id)]
+    return [("", own), *((f"@{model.id}", model) for model in others)]
 
 
 def _shown(job: Job, own: Question, axes: Axes, pool: Sequence[Example] | None) -> Iterator[_Shown]:

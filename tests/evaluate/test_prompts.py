@@ -354,6 +354,14 @@ def test_each_model_is_an_arm(tmp_path: Path, tiny: Path) -> None:
     assert (report.arms[1].judged.wins, report.arms[1].judged.losses) == (0, 0)
 
 
+def test_a_server_s_name_of_one_model_is_no_other_s(tmp_path: Path, tiny: Path) -> None:
+    """By that name the same model would be asked for both, and its answers stay under the other's key."""
+    engine = {"kind": "openai", "base_url": "http://127.0.0.1:9/v1", "served_model_name": "ours", "trust_model": True}
+    job, data = rated_job(tmp_path, tiny, rows(4), engine=engine)
+    with pytest.raises(UsageError, match=rf"--model org/b: engine.served_model_name is what the server calls {tiny}"):
+        compare(job, data, worse_with_examples, EvalOptions(Axes(models=("org/b",))))
+
+
 @pytest.mark.long
 def test_a_prior_is_compared_without_asking_twice(tmp_path: Path, tiny: Path) -> None:
     """A model that says Positive of all rows, but less of bad ones, is right once its scores are divided by their means."""
