@@ -44,7 +44,9 @@ class ScriptedServer:
 
     models: cards that it lists. key: that it wants; None for none. answer: changes an answer before it is sent.
     fault: of a request for an answer, by how many came before it and its content; None to answer it.
-    longest: what it calls the limit of an answer's tokens.
+    longest: what it calls the limit of an answer's tokens. unknown: parameters that its chats do not take.
+    unfinished: what it says of chats that come to no end within their limit. look_fault: what goes wrong
+    with a look at a path.
     asked: the content of each request for an answer, probes left out. probes: how many of those there were.
     """
 
@@ -53,6 +55,9 @@ class ScriptedServer:
     answer: Callable[[dict[str, Any]], dict[str, Any]] = lambda reply: reply
     fault: Callable[[int, dict[str, Any]], Fault | None] = lambda _number, _content: None
     longest: str = "max_tokens"
+    unknown: tuple[str, ...] = ()
+    unfinished: str = ""
+    look_fault: Callable[[str], Fault | None] = lambda _path: None
     asked: list[dict[str, Any]] = field(default_factory=list)
     probes: int = 0
     most: int = 0  # that were in flight at a time
@@ -164,7 +169,10 @@ def handler(server: ScriptedServer) -> type[BaseHTTPRequestHandler]:  # noqa: C9
             return not self.close_connection and super().parse_request()
 
         def do_GET(self) -> None:
-            self.send(*self._listed())
+            if (fault := server.look_fault(self.path)) is not None:
+                self.send(fault.status, fault.content, fault.headers, half=fault.half)
+            else:
+                self.send(*self._listed())
 
         def do_POST(self) -> None:
             content = json.loads(self.rfile.read(int(self.headers["content-length"])))
@@ -182,11 +190,19 @@ def handler(server: ScriptedServer) -> type[BaseHTTPRequestHandler]:  # noqa: C9
         def _probed(self, content: dict[str, Any]) -> None:
             server.probes += 1
             if server.longest not in content:
-                said = f"Unsupported parameter: use '{server.longest}' instead."
-                self.send(400, json.dumps({"error": {"message": said}}).encode())
+                self._refuse(f"Unsupported parameter: use '{server.longest}' instead.")
+                return
+            if unknown := [name for name in server.unknown if name in content]:
+                self._refuse(f"Unrecognized request argument supplied: {unknown[0]}")
+                return
+            if server.unfinished and "messages" in content:
+                self._refuse(server.unfinished)
                 return
             reply = chat_completion(content) if "messages" in content else completion(content)
             self.send(200, json.dumps(server.answer(reply)).encode())
+
+        def _refuse(self, said: str) -> None:
+            self.send(400, json.dumps({"error": {"message": said}}).encode())
 
         def is_welcome(self) -> bool:
             return server.key is None or self.headers.get("authorization") == f"Bearer {server.key}"

@@ -17,20 +17,18 @@ from batchinfer.engines.unknown_tokens import CHARACTERS
 from batchinfer.errors import ModelError, shortened
 
 MOST_TOP = 20  # of the likeliest tokens that a chat API tells the log-probabilities of
-NOT_CHAT = {
+BEYOND_OPENAI = {
     "top_k": 0,
     "min_p": 0.0,
     "repetition_penalty": 1.0,
-}  # sampling that OpenAI's API lacks, at what it does anyway
+}  # sampling that OpenAI's API lacks, where it does nothing
 ENDS = frozenset(
     {"stop", "length", "repetition", "eos_token", "stop_sequence"}
 )  # of a whole answer, or of one at its limit
 FILTERED = "content_filter"
 NEUTRAL = {
     "top_p": 1.0,
-    "top_k": 0,
-    "min_p": 0.0,
-    "repetition_penalty": 1.0,
+    **BEYOND_OPENAI,
     "presence_penalty": 0.0,
     "frequency_penalty": 0.0,
 }  # fmt: skip - what an engine here does unless told otherwise, and a server as the model's generation_config.json has it
@@ -130,11 +128,15 @@ class ChatDialect(Dialect):
     path = "/chat/completions"
 
     def __init__(
-        self, task: Task, name: str, longest: str, tokenizer: Tokenizer, chat_template_kwargs: Mapping[str, Any]
-    ) -> None:
-        """longest: what the server calls the limit of an answer's tokens. Raises ModelError for a task that needs vLLM."""
+        self, task: Task, name: str, longest: str, tokenizer: Tokenizer, chat_template_kwargs: Mapping[str, Any], *,
+        takes_all: bool = False,
+    ) -> None:  # fmt: skip
+        """longest: what the server calls the limit of an answer's tokens. takes_all: whether it takes sampling beyond OpenAI's.
+
+        Raises ModelError for a task that needs vLLM.
+        """
         self._task = task
-        self._common: dict[str, Any] = {"model": name, **_sampling(task)}
+        self._common: dict[str, Any] = {"model": name, **_sampling(task, takes_all=takes_all)}
         if chat_template_kwargs:
             self._common["chat_template_kwargs"] = dict(chat_template_kwargs)
         if task.constraint is not None:
@@ -194,11 +196,12 @@ def _followed(kind: str, value: Any) -> Any:
     return grammars.followed_elsewhere(kind, text).value
 
 
-def _sampling(task: Task) -> dict[str, Any]:
-    """As OpenAI's API has it; what it lacks is said only where it is to do something."""
+def _sampling(task: Task, *, takes_all: bool) -> dict[str, Any]:
+    """All of it where a server takes it, whose defaults may be others; else what it lacks only where that is to do something."""
+    wanted = (NEUTRAL if takes_all else {}) | task.sampling
     return {
-        name: value for name, value in task.sampling.items()
-        if value is not None and value != [] and NOT_CHAT.get(name, ...) != value
+        name: value for name, value in wanted.items()
+        if value is not None and value != [] and (takes_all or BEYOND_OPENAI.get(name, ...) != value)
     }  # fmt: skip
 
 

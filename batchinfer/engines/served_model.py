@@ -5,20 +5,25 @@ The engine is no part of the cache's key, so what another model answers would be
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from batchinfer.engines.dialects import BEYOND_OPENAI
 from batchinfer.engines.protocol import EngineConfig
 from batchinfer.engines.server_api import Away, Broken, NoEntry, Refused, ServerApi
 from batchinfer.engines.tokenizer import Tokenizer
 from batchinfer.engines.unknown_tokens import PREFIX
+from batchinfer.engines.window import window_of
 from batchinfer.errors import ModelError, shortened
 from batchinfer.job.engine_spec import ServerSpec
 
 SECONDS = 60.0  # that a server may take for one answer of the check
 PROBE = "Größe 1,234.50 € — naïve café, 東京, Ελλάδα, привет; if x >= 10: return [x ** 2]\n\t🙂"
+CHAT_PROBE, CHAT_TOKENS = "Say yes.", 16  # the limit of its answer, within which most models come to an end
+UNFINISHED = "output limit was reached"  # what OpenAI says where a model only thought until then: it took the request
 WINDOW = "options.max_model_len"
 MOST_NAMED = 5
 LONGEST = (
@@ -58,13 +63,27 @@ class AskedModel:
 
 
 @dataclass(frozen=True, slots=True)
+class ChatForm:
+    """How a server takes chat turns.
+
+    longest: what it calls the limit of an answer's tokens.
+    takes_all: whether it takes sampling that OpenAI's API lacks.
+    tokens: of the probe, as it counted them; None if it does not tell.
+    """
+
+    longest: str = LONGEST[0]
+    takes_all: bool = False
+    tokens: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class ServedModel:
     """What a server was found to have.
 
     name: of the model, or of its adapter, in requests.
     takes_tokens: whether prompts can be sent as tokens, as vLLM's own server takes them.
     max_model_len: tokens of a prompt and its answer together; None if the server does not tell.
-    longest: what it calls the limit of an answer's tokens.
+    chat: how it takes chat turns, where it does not take tokens.
     checked: what was looked at, and what it came to, a sentence each.
     unshown: what could not be shown of the model; empty where nothing is open.
     """
@@ -72,7 +91,7 @@ class ServedModel:
     name: str
     takes_tokens: bool
     max_model_len: int | None
-    longest: str
+    chat: ChatForm
     checked: tuple[str, ...]
     unshown: tuple[str, ...] = ()
 
@@ -103,7 +122,7 @@ def _find_served(api: ServerApi, spec: ServerSpec, asked: AskedModel, tokenizer:
     checked = [f"The server at {api.base_url} lists {name}{_root_text(card)}."]
     unshown = [*_names_unshown(card, base, asked), *_settings_unshown(base, asked.config)]
     tells_tokens = card.get("owned_by") == "vllm" and tokenizer.is_known
-    tokens = _tokens_of_probe(api, str(base["id"])) if tells_tokens else None
+    tokens, chat = _tokens_of_probe(api, str(base["id"])) if tells_tokens else None, ChatForm()
     if tokens is not None:
         checked.append(_compared(tokens, api, asked, tokenizer))
     elif tokenizer.is_known:
@@ -116,10 +135,29 @@ def _find_served(api: ServerApi, spec: ServerSpec, asked: AskedModel, tokenizer:
             "would stay in the cache: if you know that it is the same, set engine.trust_model: true.",
             field=("engine",),
         )
+    if tokens is None:  # which must be trusted in any case
+        chat = _chat_form(api, name)
+        unshown += _chat_unshown(chat, tokenizer)
+    checked += _untold(base, asked, tokenizer)
     checked += [f"Not shown, but trusted (engine.trust_model): {what}." for what in unshown]
-    longest = LONGEST[0] if tokens is not None else _longest_named(api, name)
     window = length if isinstance(length, int) else None
-    return ServedModel(name, tokens is not None, window, longest, tuple(checked), tuple(unshown))
+    return ServedModel(name, tokens is not None, window, chat, tuple(checked), tuple(unshown))
+
+
+def _untold(card: Mapping[str, Any], asked: AskedModel, tokenizer: Tokenizer) -> list[str]:
+    """What no server tells of a model with files, a sentence; and another where its window is smaller than the model's own."""
+    if not tokenizer.is_known:
+        return []
+    config, window = asked.config, card.get("max_model_len")
+    folders = [folder for folder in (config.model, config.adapter) if folder and Path(folder).is_absolute()]
+    files = f", nor whether it holds the files that are here in {' and '.join(folders)}" if folders else ""
+    told = [f"No server tells the revision, dtype, quantisation or KV cache of what it runs{files}."]
+    own = window_of(config.options, config.model, config.revision)
+    if isinstance(window, int) and own is not None and window < own:
+        told.append(
+            f"It takes {window:,} tokens, and the model {own:,}: rows that need more fail, until run --retry-failed asks them elsewhere."
+        )
+    return told
 
 
 def listed_models(api: ServerApi) -> list[Mapping[str, Any]]:
@@ -128,8 +166,15 @@ def listed_models(api: ServerApi) -> list[Mapping[str, Any]]:
         content = api.get("/models", seconds=SECONDS)
         cards = [{name: value for name, value in card.items() if _is_plain(value)} for card in content["data"]]
         return [card for card in cards if isinstance(card.get("id"), str)]
-    except (Broken, Refused, LookupError, TypeError, AttributeError) as exc:
+    except Broken as exc:
+        raise _away(exc) from exc
+    except (Refused, LookupError, TypeError, AttributeError) as exc:
         raise no_api(api) from exc
+
+
+def _away(fault: Broken) -> Away:
+    """A look that went wrong: it is taken again later, unless what came is no JSON at all, which no such API sends."""
+    return Away(fault.said, is_other=isinstance(fault.__cause__, ValueError))
 
 
 def _is_plain(value: Any) -> bool:
@@ -138,19 +183,30 @@ def _is_plain(value: Any) -> bool:
 
 
 def check_batches(api: ServerApi) -> None:
-    """Raises ModelError for a server without a batch API, and a ServerFault."""
+    """Raises ModelError for a server without a batch API, or whose batches the key is not for, and Away."""
     try:
         api.get("/batches?limit=1", seconds=SECONDS)
-    except Away as exc:
-        if not exc.is_other:
+    except NoEntry as exc:
+        said = f"The server at {api.base_url} {exc.said} for its batches: take one that may make batches."
+        raise ModelError(said, field=("engine", "api_key_env")) from exc
+    except Broken as exc:
+        raise Away(exc.said) from exc
+    except (Away, Refused) as exc:
+        if isinstance(exc, Away) and not exc.is_other:
             raise
-        said = f"The server at {api.base_url} has no batch API: it knows no {api.base_url}/batches. Take engine.kind: openai."
+        said = f"The server at {api.base_url} has no batch API at {api.base_url}/batches: it {_did(exc)}. Take engine.kind: openai."
         raise ModelError(said, field=("engine", "kind")) from exc
 
 
-def no_api(api: ServerApi) -> ModelError:
-    """For an address at which something else answers."""
-    said = f"{api.base_url} is no OpenAI-compatible API: {api.base_url}/models is no list of models. Such an address mostly ends in /v1."
+def _did(fault: Away | Refused) -> str:
+    """What a server did, as a verb with what follows."""
+    return f"refuses the request ({fault.said})" if isinstance(fault, Refused) else fault.said
+
+
+def no_api(api: ServerApi, fault: Away | None = None) -> ModelError:
+    """For an address at which something else answers. fault: what it did in place of listing models."""
+    did = f"it {fault.said}" if fault else f"{api.base_url}/models is no list of models"
+    said = f"{api.base_url} is no OpenAI-compatible API: {did}. Such an address mostly ends in /v1."
     return ModelError(said, field=("engine", "base_url"))
 
 
@@ -223,7 +279,9 @@ def _tokens_of_probe(api: ServerApi, name: str) -> list[int] | None:
     content = {"model": name, "prompt": PROBE, "max_tokens": 1, "temperature": 0.0, "return_token_ids": True}
     try:
         tokens = api.post("/completions", content, seconds=SECONDS)["choices"][0].get("prompt_token_ids")
-    except (Broken, Refused, LookupError, TypeError, AttributeError) as exc:
+    except Broken as exc:
+        raise _away(exc) from exc
+    except (Refused, LookupError, TypeError, AttributeError) as exc:
         raise ModelError(
             f"The server at {api.base_url} lists models, but does not complete a text: {exc}.", field=("engine",)
         ) from exc
@@ -242,19 +300,47 @@ def _compared(theirs: Sequence[int], api: ServerApi, asked: AskedModel, tokenize
     return f"It makes the same {len(own)} tokens of a probe as {asked.id}."
 
 
-def _longest_named(api: ServerApi, name: str) -> str:
-    """What a server of chats calls the limit of an answer's tokens, found by a probe. Raises ModelError where it answers none."""
-    turns, refusal = [{"role": "user", "content": "Say yes."}], ""
-    for longest in LONGEST:
+def _chat_form(api: ServerApi, name: str) -> ChatForm:
+    """How a server takes chat turns, found by probes of one turn. Raises ModelError where it answers none, and Away."""
+    refusal = ""
+    for longest, more in itertools.product(LONGEST, (BEYOND_OPENAI, {})):
+        content = {"model": name, "messages": [{"role": "user", "content": CHAT_PROBE}], longest: CHAT_TOKENS, **more}
         try:
-            api.post("/chat/completions", {"model": name, "messages": turns, longest: 1}, seconds=SECONDS)
+            usage = api.post("/chat/completions", content, seconds=SECONDS).get("usage") or {}
+            tokens = usage.get("prompt_tokens")
+            return ChatForm(longest, bool(more), tokens if isinstance(tokens, int) else None)
         except Refused as exc:
-            refusal = refusal or exc.said
-            if LONGEST[-1] not in exc.said:
-                break
+            if UNFINISHED in exc.said:
+                return ChatForm(longest, bool(more))
+            refusal = refusal if more or refusal else exc.said  # the plainest request's
         except Broken as exc:
-            refusal = exc.said
+            raise _away(exc) from exc
+        except AttributeError as exc:
+            refusal = f"its answer is none ({type(exc).__name__})"
             break
-        else:
-            return longest
     raise ModelError(f"The server at {api.base_url} lists models, but takes no chat: {refusal}.", field=("engine",))
+
+
+def _chat_unshown(chat: ChatForm, tokenizer: Tokenizer) -> list[str]:
+    """What chat turns leave open: how they are written, and the sampling that is left to the server."""
+    unshown = []
+    if not chat.takes_all:
+        unshown.append(f"its own {', '.join(BEYOND_OPENAI)}, which it does not take from the job")
+    if tokenizer.is_known:
+        own = _own_count(tokenizer)
+        if chat.tokens is None or own is None:
+            unshown.append("its chat template")
+        elif chat.tokens != own:
+            unshown.append(
+                f"its chat template, which makes {chat.tokens:,} tokens of a turn where the model's makes {own:,}"
+            )
+    return unshown
+
+
+def _own_count(tokenizer: Tokenizer) -> int | None:
+    """The tokens of the probe by the model's own chat template; None if it has none that takes the turn."""
+    try:
+        [ids] = tokenizer.encode([tokenizer.text([("user", CHAT_PROBE)])], chat=True)
+    except ModelError:
+        return None
+    return len(ids)

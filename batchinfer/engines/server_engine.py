@@ -109,7 +109,7 @@ class ServerEngine:
             return find_served(self._api, self._server, asked, self._tokenizer)
         except Away as exc:
             if exc.is_other and self._served is None:
-                raise no_api(self._api) from exc
+                raise no_api(self._api, exc) from exc
             raise
 
     def _dialect(self, task: Task) -> Dialect:
@@ -121,7 +121,8 @@ class ServerEngine:
             return TokenDialect(task, served.name, follows_xgrammar=follows_xgrammar(self._config.options))
         if prompt is None or prompt.format != "chat":
             raise needs_vllm("Prompts with format: completion are")
-        return ChatDialect(task, served.name, served.longest, self._tokenizer, prompt.chat_template_kwargs)
+        kwargs, chat = prompt.chat_template_kwargs, served.chat
+        return ChatDialect(task, served.name, chat.longest, self._tokenizer, kwargs, takes_all=chat.takes_all)
 
     def _hear(self, *, soon: bool = True) -> None:
         """The server did some of its work. soon: whether it could do more at a time, since nothing had to wait long for it."""

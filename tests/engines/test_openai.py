@@ -338,7 +338,10 @@ class TestAnotherServer:
             yield Bench(server, tiny, tmp_path)
 
     def test_it_is_asked_in_turns(self, bench: Bench) -> None:
-        """Messages go out as they are, with the sampling that OpenAI's API has; what it lacks is left out at its default."""
+        """Messages go out as they are, with all sampling where it takes that, since its own defaults may be others.
+
+        What OpenAI's API lacks is left out at its default where it does not, and told.
+        """
         sampling = {
             "temperature": 0.0,
             "max_tokens": 8,
@@ -348,6 +351,11 @@ class TestAnotherServer:
             "stop": [],
             "seed": 3,
         }
+        bench.ask(1, Task(sampling), **TRUST)
+        assert (
+            bench.server.asked.pop().items() >= {"top_k": 0, "min_p": 0.0, "repetition_penalty": 1.0, "seed": 3}.items()
+        )
+        bench.server.unknown = ("min_p",)
         found = bench.ask(3, Task(sampling), **TRUST)
         assert found["2"].text == "query 002"
         assert bench.server.asked[0] == {
@@ -401,7 +409,8 @@ class TestAnotherServer:
         assert "engine.trust_model: true" in str(refused.value)
         with bench.engine(**TRUST) as made:
             checked = made.wait_ready().checked
-        assert sum(said.startswith("Not shown, but trusted") for said in checked) == 2
+        assert sum(said.startswith("Not shown, but trusted") for said in checked) == 3
+        assert "its chat template, which makes 9 tokens of a turn where the model's makes" in checked[-1]
 
 
 def test_a_proxy_that_hides_tokens_must_be_trusted(bench: Bench) -> None:
@@ -425,10 +434,12 @@ class TestTheModel:
         """Its list, and the tokens of a probe."""
         with bench.engine() as made:
             info = made.wait_ready()
+        here = f"files that are here in {tiny}"
         assert info.max_model_len == 500
         assert info.checked == (
             f"The server at {bench.server.url} lists {tiny}.",
             f"It makes the same {info.checked[1].split()[4]} tokens of a probe as {tiny}.",
+            f"No server tells the revision, dtype, quantisation or KV cache of what it runs, nor whether it holds the {here}.",
         )
 
     def test_a_server_that_calls_it_otherwise(self, bench: Bench, tiny: Path) -> None:

@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from batchinfer.engines.protocol import EngineConfig
+from batchinfer.engines.server_engine import check_server
+from batchinfer.engines.tokenizer import Tokenizer
 from batchinfer.errors import ModelError
-from tests.engines.test_openai import Bench
-from tests.openai_server import card, serving
+from batchinfer.job.engine_spec import OpenAIBatchSpec
+from tests.engines.test_openai import ASK, TRUST, Bench, StagedTime
+from tests.openai_server import HTML, PROBE, Fault, card, serving
+from tests.tiny import make_job, numbered
 
 
 @pytest.fixture
@@ -35,3 +44,98 @@ def test_an_adapter_in_place_of_the_model(bench: Bench, tiny: Path) -> None:
         with pytest.raises(ModelError, match=rf"calls tuned is an adapter of {tiny}, and the job's model has none"):
             bench.ask(1, served_model_name="tuned", trust_model=trust)
     assert not bench.server.asked
+
+
+def test_a_smaller_window_is_told(bench: Bench, tiny: Path, tmp_path: Path) -> None:
+    """Rows that only the server has no room for are failures that another engine could answer."""
+    config = tmp_path / "larger" / "config.json"
+    shutil.copytree(tiny, config.parent)
+    config.write_text(json.dumps(json.loads(config.read_text()) | {"max_position_embeddings": 2048}), encoding="utf-8")
+    bench.tiny, bench.server.models = config.parent, [card(str(config.parent), max_model_len=500)]
+    with bench.engine() as made:
+        assert (
+            made.wait_ready()
+            .checked[-1]
+            .startswith("It takes 500 tokens, and the model 2,048: rows that need more fail")
+        )
+
+
+class TestChats:
+    """How a server that is not vLLM's takes chat turns."""
+
+    @pytest.fixture
+    def bench(self, bench: Bench) -> Bench:
+        bench.server.models = [card("shop/model", vllm=False)]
+        return bench
+
+    def trusted(self, bench: Bench) -> tuple[str, ...]:
+        with bench.engine(**TRUST) as made:
+            return made.wait_ready().checked
+
+    def test_sampling_that_it_does_not_take(self, bench: Bench) -> None:
+        """Its own defaults hold then, and that is told."""
+        said = "Not shown, but trusted (engine.trust_model): its own top_k, min_p, repetition_penalty, which it does not take from the job."
+        assert said not in self.trusted(bench)
+        bench.server.unknown, bench.server.longest = ("top_k",), "max_completion_tokens"
+        assert said in self.trusted(bench)
+
+    def test_the_same_chat_template(self, bench: Bench, tiny: Path) -> None:
+        """It is told by the number of tokens that the server counts; one that counts none tells nothing."""
+        own = len(Tokenizer(str(tiny), None, {}).text([("user", PROBE[0]["content"])]))
+
+        def counted(reply: dict[str, Any]) -> dict[str, Any]:
+            return reply | {"usage": {"prompt_tokens": own}}
+
+        assert any("its chat template" in said for said in self.trusted(bench))
+        bench.server.answer = lambda reply: {name: value for name, value in reply.items() if name != "usage"}
+        assert self.trusted(bench)[-1].endswith(": its chat template.")
+        bench.server.answer = counted
+        assert not any("its chat template" in said for said in self.trusted(bench))
+
+    def test_a_model_that_thinks_beyond_the_limit(self, bench: Bench) -> None:
+        """It took the request: that it came to no end within a few tokens says nothing against it."""
+        said = "Could not finish the message because max_tokens or model output limit was reached. Please try again with higher max_tokens."
+        bench.server.longest, bench.server.unfinished = "max_completion_tokens", said
+        bench.ask(1, **TRUST)
+        assert "max_completion_tokens" in bench.server.asked[0]
+
+
+class TestLooks:
+    """A look at the server that goes wrong."""
+
+    @pytest.mark.parametrize("fault", [Fault(500), Fault(502), Fault(content=b"[1, 2]", half=True)])
+    def test_a_fault_is_waited_for(self, bench: Bench, fault: Fault) -> None:
+        """As it is of a row: a server that starts, or is loaded, is looked at again."""
+        faults = [fault, fault]
+        bench.server.look_fault = lambda _path: faults.pop() if faults else None
+        bench.ask(1, time=StagedTime())
+        assert not faults
+
+    @pytest.mark.parametrize("content", [b"hello", b"[]", HTML])
+    def test_what_is_no_such_api(self, bench: Bench, content: bytes) -> None:
+        """It is told at once: waiting does not help."""
+        bench.server.look_fault = lambda _path: Fault(content=content)
+        with pytest.raises(ModelError, match="is no OpenAI-compatible API"):
+            bench.ask(1, time=StagedTime())
+
+    @pytest.mark.parametrize(
+        ("status", "said"),
+        [
+            (403, r"does not take the key \(HTTP 403\) for its batches"),
+            (405, r"has no batch API at .*/batches: it refuses the request \(answers with HTTP 405\)"),
+            (404, r"has no batch API at .*/batches: it answers with HTTP 404"),
+            (500, None),
+        ],
+    )
+    def test_batches_that_cannot_be_looked_at(self, bench: Bench, status: int, said: str | None) -> None:
+        """A sentence says why there can be none; what is the server's fault is waited for, and plan says so."""
+        bench.server.look_fault = lambda path: Fault(status) if path.startswith("/v1/batches") else None
+        section = {"kind": "openai_batch", "base_url": bench.server.url, "trust_model": True}
+        job, _ = make_job(bench.folder / "shop", numbered(1), bench.tiny, engine=section)
+        spec = job.spec.engine
+        assert isinstance(spec, OpenAIBatchSpec)
+        with contextlib.nullcontext() if said is None else pytest.raises(ModelError, match=said):
+            check_server(job, spec, EngineConfig(str(bench.tiny)), ASK, bench.said.append)
+        assert [each.partition("/v1 ")[2] for each in bench.said] == (
+            ["answers with HTTP 500: a run would wait for it, for up to 6 h."] if said is None else []
+        )
