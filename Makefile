@@ -75,8 +75,6 @@ bench: setup ## run the benchmarks (an hour, all cores; some need wrk or npm)
 	$(BIN)/python -m benchmarks.audit
 	$(BIN)/python -m benchmarks.long_texts
 	$(BIN)/python -m benchmarks.plan
-	$(BIN)/python -m benchmarks.estimates
-	$(BIN)/python -m benchmarks.prefixes
 	$(BIN)/python -m benchmarks.publish
 	$(BIN)/python -m benchmarks.publish --output json
 	$(BIN)/python -m benchmarks.imports
