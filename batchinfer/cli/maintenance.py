@@ -209,9 +209,9 @@ def doctor_(job: str | None, deep: bool, as_json: bool) -> None:
     if deep and job is None:
         raise UsageError("--deep reads the cache and versions of one job: name it.")
 
-    findings = list(doctor.machine(data_dir()))
-    if job is not None:
-        opened, data = open_job(job)
+    opened, data = (None, None) if job is None else open_job(job)
+    findings = list(doctor.machine(data_dir(), opened.spec.engine if opened else None))
+    if opened is not None and data is not None:
         findings += doctor.job(opened, data)
         findings += deep_checks.read_all(data) if deep else ()
 

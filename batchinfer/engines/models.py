@@ -96,9 +96,17 @@ def _request(spec: ModelSpec) -> str:
 def weights(identity: ModelIdentity, data: JobData, info: Info) -> str:
     """The folder or hub id that an engine loads the model from. Converts the bundled model first if need be."""
     if identity.source.startswith(bundled.PREFIX):
-        older = bundled.folder(data.models, identity.digest)
-        return str(older if older.is_dir() else bundled.ensure(bundled.shared_folder(), identity.digest, info))
+        there = place_of(identity, data)
+        return there if Path(there).is_dir() else str(bundled.ensure(bundled.shared_folder(), identity.digest, info))
     return identity.source
+
+
+def place_of(identity: ModelIdentity, data: JobData) -> str:
+    """The same, of a model whose weights may not be there yet."""
+    if not identity.source.startswith(bundled.PREFIX):
+        return identity.source
+    older = bundled.folder(data.models, identity.digest)
+    return str(older if older.is_dir() else bundled.folder(bundled.shared_folder(), identity.digest))
 
 
 def files_of(source: str, revision: str | None) -> Path | None:
@@ -179,7 +187,7 @@ def hub_commit(model: str, revision: str | None, at: tuple[str, ...] = ("model",
         from huggingface_hub.errors import HFValidationError, RepositoryNotFoundError, RevisionNotFoundError
         from huggingface_hub.utils import validate_repo_id
     except ImportError as exc:
-        raise MissingExtra("vLLM") from exc
+        raise MissingExtra("huggingface_hub, with which a model is looked up,") from exc
     try:
         validate_repo_id(model)
         found = (

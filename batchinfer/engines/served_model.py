@@ -5,13 +5,13 @@ The engine is no part of the cache's key, so what another model answers would be
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Mapping, Sequence
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from batchinfer.engines.dialects import BEYOND_OPENAI
+from batchinfer.engines.chat_form import SECONDS, ChatForm, as_away, chat_unshown, find_chat_form
 from batchinfer.engines.protocol import EngineConfig
 from batchinfer.engines.server_api import Away, Broken, NoEntry, Refused, ServerApi
 from batchinfer.engines.tokenizer import Tokenizer
@@ -20,16 +20,9 @@ from batchinfer.engines.window import window_of
 from batchinfer.errors import ModelError, shortened
 from batchinfer.job.engine_spec import ServerSpec
 
-SECONDS = 60.0  # that a server may take for one answer of the check
 PROBE = "Größe 1,234.50 € — naïve café, 東京, Ελλάδα, привет; if x >= 10: return [x ** 2]\n\t🙂"
-CHAT_PROBE, CHAT_TOKENS = "Say yes.", 16  # the limit of its answer, within which most models come to an end
-UNFINISHED = "output limit was reached"  # what OpenAI says where a model only thought until then: it took the request
 WINDOW = "options.max_model_len"
 MOST_NAMED = 5
-LONGEST = (
-    "max_tokens",
-    "max_completion_tokens",
-)  # names of the limit of an answer's tokens: what all know, and OpenAI's later one
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,20 +56,6 @@ class AskedModel:
 
 
 @dataclass(frozen=True, slots=True)
-class ChatForm:
-    """How a server takes chat turns.
-
-    longest: what it calls the limit of an answer's tokens.
-    takes_all: whether it takes sampling that OpenAI's API lacks.
-    tokens: of the probe, as it counted them; None if it does not tell.
-    """
-
-    longest: str = LONGEST[0]
-    takes_all: bool = False
-    tokens: int | None = None
-
-
-@dataclass(frozen=True, slots=True)
 class ServedModel:
     """What a server was found to have.
 
@@ -102,8 +81,27 @@ def find_served(api: ServerApi, spec: ServerSpec, asked: AskedModel, tokenizer: 
     Raises ModelError where it has another model, or where that cannot be shown and the job does not trust it, and Away
     where it does not answer now.
     """
-    try:
+    with _key_told(api, spec):
         return _find_served(api, spec, asked, tokenizer)
+
+
+def find_name(api: ServerApi, spec: ServerSpec, asked: AskedModel) -> str:
+    """What a server calls the job's model, by its list alone. Raises ModelError, and Away where it does not answer now."""
+    with _key_told(api, spec):
+        try:
+            cards = listed_models(api)
+        except Away as exc:
+            raise no_api(api, exc) if exc.is_other else exc from None
+        card = _card(cards, api, spec, asked)
+        _base_of(card, cards, api, asked)
+        return str(card["id"])
+
+
+@contextlib.contextmanager
+def _key_told(api: ServerApi, spec: ServerSpec) -> Iterator[None]:
+    """Raises ModelError with what to do where the server does not take the key."""
+    try:
+        yield
     except NoEntry as exc:
         said = f"The server at {api.base_url} {exc.said}"
         fix = (
@@ -136,8 +134,8 @@ def _find_served(api: ServerApi, spec: ServerSpec, asked: AskedModel, tokenizer:
             field=("engine",),
         )
     if tokens is None:  # which must be trusted in any case
-        chat = _chat_form(api, name)
-        unshown += _chat_unshown(chat, tokenizer)
+        chat = find_chat_form(api, name)
+        unshown += chat_unshown(chat, tokenizer)
     checked += _untold(base, asked, tokenizer)
     checked += [f"Not shown, but trusted (engine.trust_model): {what}." for what in unshown]
     window = length if isinstance(length, int) else None
@@ -167,14 +165,9 @@ def listed_models(api: ServerApi) -> list[Mapping[str, Any]]:
         cards = [{name: value for name, value in card.items() if _is_plain(value)} for card in content["data"]]
         return [card for card in cards if isinstance(card.get("id"), str)]
     except Broken as exc:
-        raise _away(exc) from exc
+        raise as_away(exc) from exc
     except (Refused, LookupError, TypeError, AttributeError) as exc:
         raise no_api(api) from exc
-
-
-def _away(fault: Broken) -> Away:
-    """A look that went wrong: it is taken again later, unless what came is no JSON at all, which no such API sends."""
-    return Away(fault.said, is_other=isinstance(fault.__cause__, ValueError))
 
 
 def _is_plain(value: Any) -> bool:
@@ -280,7 +273,7 @@ def _tokens_of_probe(api: ServerApi, name: str) -> list[int] | None:
     try:
         tokens = api.post("/completions", content, seconds=SECONDS)["choices"][0].get("prompt_token_ids")
     except Broken as exc:
-        raise _away(exc) from exc
+        raise as_away(exc) from exc
     except (Refused, LookupError, TypeError, AttributeError) as exc:
         raise ModelError(
             f"The server at {api.base_url} lists models, but does not complete a text: {exc}.", field=("engine",)
@@ -298,49 +291,3 @@ def _compared(theirs: Sequence[int], api: ServerApi, asked: AskedModel, tokenize
             field=("engine",),
         )
     return f"It makes the same {len(own)} tokens of a probe as {asked.id}."
-
-
-def _chat_form(api: ServerApi, name: str) -> ChatForm:
-    """How a server takes chat turns, found by probes of one turn. Raises ModelError where it answers none, and Away."""
-    refusal = ""
-    for longest, more in itertools.product(LONGEST, (BEYOND_OPENAI, {})):
-        content = {"model": name, "messages": [{"role": "user", "content": CHAT_PROBE}], longest: CHAT_TOKENS, **more}
-        try:
-            usage = api.post("/chat/completions", content, seconds=SECONDS).get("usage") or {}
-            tokens = usage.get("prompt_tokens")
-            return ChatForm(longest, bool(more), tokens if isinstance(tokens, int) else None)
-        except Refused as exc:
-            if UNFINISHED in exc.said:
-                return ChatForm(longest, bool(more))
-            refusal = refusal if more or refusal else exc.said  # the plainest request's
-        except Broken as exc:
-            raise _away(exc) from exc
-        except AttributeError as exc:
-            refusal = f"its answer is none ({type(exc).__name__})"
-            break
-    raise ModelError(f"The server at {api.base_url} lists models, but takes no chat: {refusal}.", field=("engine",))
-
-
-def _chat_unshown(chat: ChatForm, tokenizer: Tokenizer) -> list[str]:
-    """What chat turns leave open: how they are written, and the sampling that is left to the server."""
-    unshown = []
-    if not chat.takes_all:
-        unshown.append(f"its own {', '.join(BEYOND_OPENAI)}, which it does not take from the job")
-    if tokenizer.is_known:
-        own = _own_count(tokenizer)
-        if chat.tokens is None or own is None:
-            unshown.append("its chat template")
-        elif chat.tokens != own:
-            unshown.append(
-                f"its chat template, which makes {chat.tokens:,} tokens of a turn where the model's makes {own:,}"
-            )
-    return unshown
-
-
-def _own_count(tokenizer: Tokenizer) -> int | None:
-    """The tokens of the probe by the model's own chat template; None if it has none that takes the turn."""
-    try:
-        [ids] = tokenizer.encode([tokenizer.text([("user", CHAT_PROBE)])], chat=True)
-    except ModelError:
-        return None
-    return len(ids)

