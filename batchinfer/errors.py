@@ -167,9 +167,10 @@ class MissingExtra(UsageError):
     """A part of batchinfer that is not installed."""
 
     def __init__(self, what: str, extra: str | None = None) -> None:
-        """extra: the one to install; without it, one of the two that bring an engine."""
+        """extra: the one to install; without it, one of those that bring an engine."""
         advice = (
-            "pip install 'batchinfer-cache[vllm]' on a machine with a GPU, 'batchinfer-cache[cpu]' on one without."
+            "pip install 'batchinfer-cache[vllm]' on a machine with a GPU, 'batchinfer-cache[cpu]' on one without, "
+            "'batchinfer-cache[openai]' to ask a server (engine.kind)."
             if extra is None
             else f"pip install 'batchinfer-cache[{extra}]'."
         )

@@ -44,7 +44,7 @@ def _loaded(source: str, revision: str | None) -> Any:
         try:
             from transformers import AutoTokenizer
         except ImportError as exc:
-            raise MissingExtra("vLLM") from exc
+            raise MissingExtra("transformers, with which a tokenizer is loaded,") from exc
         try:
             return AutoTokenizer.from_pretrained(source, revision=revision, trust_remote_code=False)
         except Exception as exc:

@@ -522,3 +522,12 @@ def test_the_extra_is_named() -> None:
         "MissingExtra: urllib3, with which servers are asked, is not installed: pip install 'batchinfer-cache[openai]'."
         in done.stderr
     )
+
+
+def test_the_extra_is_named_for_the_tokenizer(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where transformers is not installed, which a job that asks a server has from an extra without vLLM."""
+    monkeypatch.setitem(sys.modules, "transformers", None)
+    with pytest.raises(
+        MissingExtra, match=r"transformers, .* is not installed: .*'batchinfer-cache\[openai\]' to ask a server"
+    ):
+        Tokenizer(str(tiny), None, {})
