@@ -23,7 +23,7 @@ class Fault:
     """What goes wrong with a reply.
 
     status, content, headers: of what is sent instead of the answer. half: whether only half of it is. late: seconds before
-    the answer is sent.
+    the answer is sent. slow: seconds between two bytes of it.
     """
 
     status: int = 200
@@ -31,6 +31,7 @@ class Fault:
     headers: Mapping[str, str] = field(default_factory=dict)
     half: bool = False
     late: float = 0.0
+    slow: float = 0.0
 
 
 BUSY = Fault(503, b'{"error": {"message": "overloaded"}}')
@@ -217,20 +218,31 @@ def handler(server: ScriptedServer) -> type[BaseHTTPRequestHandler]:  # noqa: C9
         def _answer(self, content: dict[str, Any], fault: Fault | None) -> None:
             if fault is not None and fault.late:
                 time.sleep(fault.late)
-            elif fault is not None and not fault.half:
+            elif fault is not None and not (fault.half or fault.slow):
                 self.send(fault.status, fault.content, fault.headers)
                 return
             reply = chat_completion(content) if self.path.endswith("/chat/completions") else completion(content)
-            self.send(200, json.dumps(server.answer(reply)).encode(), half=fault is not None and fault.half)
+            self.send(
+                200,
+                json.dumps(server.answer(reply)).encode(),
+                half=fault is not None and fault.half,
+                slow=fault.slow if fault else 0.0,
+            )
 
         def send(
-            self, status: int, content: bytes, headers: Mapping[str, str] | None = None, *, half: bool = False
-        ) -> None:
+            self, status: int, content: bytes, headers: Mapping[str, str] | None = None, *, half: bool = False,
+            slow: float = 0.0,
+        ) -> None:  # fmt: skip
             self.send_response(status)
             for name, value in {"content-type": "application/json", **(headers or {})}.items():
                 self.send_header(name, value)
             self.send_header("content-length", str(len(content)))
             self.end_headers()
+            while slow and content:
+                self.wfile.write(content[:1])
+                self.wfile.flush()
+                content = content[1:]
+                time.sleep(slow)
             self.wfile.write(content[: len(content) // 2] if half else content)
             if half:
                 self.close_connection = True

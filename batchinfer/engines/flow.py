@@ -32,6 +32,11 @@ class RequestFlow:
         self._round = 0  # raised with each halving: what was sent before says nothing new
         self._in_vain = 0  # times in a row without an answer in between
 
+    @property
+    def is_in_vain(self) -> bool:
+        """Whether a wait was over, and nothing was answered since."""
+        return self._in_vain > 1
+
     def room(self, now: float) -> int:
         """How many may be sent now."""
         return 0 if now < self.until else max(int(self.limit) - self.in_flight, 0)
@@ -72,10 +77,13 @@ class RequestFlow:
         self.wait(now, asked, MOST_GONE)
 
     def wait(self, now: float, asked: float | None = None, most: float = MOST_WAIT) -> None:
-        """Sends nothing for a while. asked: seconds that the server asked for; None: longer with each time in vain, up to `most`."""
-        if now < self.until and asked is None:
-            return  # of the same round: it waits already
-        longer = min(LEAST_WAIT * 2 ** min(self._in_vain, 10), most)
-        self._in_vain += 1
-        seconds = longer if asked is None else min(asked, MOST_ASKED)
+        """Sends nothing for a while. Longer with each time in vain, up to `most`. asked: seconds that the server asked for at least."""
+        if now < self.until:  # of the same round: it waits already
+            if asked is None:
+                return
+            longer = 0.0
+        else:
+            longer = min(LEAST_WAIT * 2 ** min(self._in_vain, 10), most)
+            self._in_vain += 1
+        seconds = longer if asked is None else min(max(asked, longer), MOST_ASKED)
         self.until = max(self.until, now + seconds * (1 + JITTER * self._dice.random()))

@@ -13,8 +13,10 @@ from batchinfer.core.records import Failure, Generation, Info, Prompt
 from batchinfer.engines.dialects import Dialect
 from batchinfer.engines.protocol import EngineConfig, Task
 from batchinfer.engines.replies import Asked, Replies
-from batchinfer.engines.server_api import Away, Broken, Refused, ServerApi, ServerFault
+from batchinfer.engines.served_model import ServedModel
+from batchinfer.engines.server_api import Away, Broken, Forbidden, NoEntry, Refused, ServerApi, ServerFault
 from batchinfer.engines.server_engine import LISTEN_SECONDS, EngineClock, ServerEngine, api_of
+from batchinfer.errors import CutShort, Stopped
 from batchinfer.job.engine_spec import MOST_IN_FLIGHT, OpenAISpec
 from batchinfer.job.reader import Job
 
@@ -31,27 +33,37 @@ class OpenAIEngine(ServerEngine):
         most = MOST_IN_FLIGHT if spec.in_flight == "auto" else spec.in_flight
         super().__init__(api, job, spec, config, most=most, info=info, meanwhile=meanwhile, clock=clock)
         self._replies = Replies(api)
+        self._stall_seconds = spec.stall.total_seconds()
         self._soon = (
-            spec.stall.total_seconds() / 4
+            self._stall_seconds / 4
         )  # with more in flight, answers would be taken for lost that only wait their turn
         self._again: deque[Asked] = deque()  # to be sent again, before any other
         self._suspects: deque[Asked] = deque()  # to be sent again, each alone
+        self._doubted: list[
+            tuple[Asked, ServerFault]
+        ] = []  # of which a look shows whether they or the server are to blame
+        self._failed: deque[Failure] = deque()
+        self._ended: Stopped | None = None  # why nothing more is sent
 
     def generate(self, task: Task, prompts: Iterable[Prompt]) -> Iterator[Generation | Failure]:
-        self._again.clear()
-        self._suspects.clear()
+        for left in (self._again, self._suspects, self._doubted, self._failed):
+            left.clear()
         self._replies.forget()
-        self._flow.in_flight = 0
+        self._flow.in_flight, self._ended = 0, None
         dialect, waiting = self._dialect(task), iter(prompts)
         self._heard, is_read = self._clock.now(), False
         while True:
             is_read = self._feed(dialect, waiting, is_read=is_read)
-            if is_read and not (self._flow.in_flight or self._again or self._suspects):
+            if is_read and not (self._flow.in_flight or self._again or self._suspects or self._doubted):
                 return
+            if self._ended is not None and not self._flow.in_flight:
+                raise self._ended
             yield from self._listen()
 
     def _feed(self, dialect: Dialect, waiting: Iterator[Prompt], *, is_read: bool) -> bool:
         """Sends what may be sent now; returns whether the prompts are read to their end."""
+        if self._ended is not None:  # then they mostly end by themselves
+            return is_read or next(waiting, None) is None
         while self._away is None and self._flow.room(self._clock.now()):
             if self._suspects:
                 if not self._flow.in_flight:
@@ -74,7 +86,11 @@ class OpenAIEngine(ServerEngine):
         """Waits up to a second; yields what came back, and puts aside what is to be asked again."""
         if not self._flow.in_flight:
             self._wait()
+            while self._failed:
+                yield self._failed.popleft()
             return
+        self._check_patience(self._stall_seconds)
+        self._check_stop()
         for asked, outcome in self._replies.wait(LISTEN_SECONDS):
             self._flow.returned()
             if isinstance(outcome, Generation | Failure):
@@ -83,26 +99,54 @@ class OpenAIEngine(ServerEngine):
             elif isinstance(outcome, Refused):
                 self._heard = self._clock.now()
                 yield asked.refused(outcome)
-            elif isinstance(outcome, Broken):
-                yield from self._strike(asked, outcome)
+            elif isinstance(outcome, Broken) and not outcome.is_lost:
+                self._strike(asked, outcome)
             else:
                 self._postpone(asked, outcome)
+        while self._failed:
+            yield self._failed.popleft()
 
-    def _strike(self, asked: Asked, fault: Broken) -> Iterator[Failure]:
+    def _check_stop(self) -> None:
+        """Sends no more, also of what is to be asked again, where the run is to end: what is in flight is waited for."""
+        try:
+            self._meanwhile()
+        except Stopped as exc:
+            self._ended = exc
+
+    def _strike(self, asked: Asked, fault: ServerFault) -> None:
         """An answer went wrong: the prompt is asked again, and later alone, since it may be what the server cannot bear."""
-        self._flow.too_much(asked.round)
-        if (failure := asked.strike(fault)) is not None:
-            yield failure
-        else:
+        failure = asked.strike(fault)
+        if failure is None:
             (self._suspects if asked.strikes >= SUSPECT else self._again).append(asked)
+        elif isinstance(fault, NoEntry) and not isinstance(fault, Forbidden):
+            raise CutShort(f"The server at {self._api.base_url} {fault.said}.")
+        else:
+            self._failed.append(failure)
 
     def _postpone(self, asked: Asked, fault: ServerFault) -> None:
-        """The server did not take the prompt, which is none of its fault."""
-        self._again.append(asked)
+        """The server did not take the prompt. It is asked again once the server was looked at, unless that only has too much to do."""
         if isinstance(fault, Away) and fault.is_shed:
+            self._again.append(asked)
             self._flow.shed(asked.round, self._clock.now(), fault.wait)
-        else:  # also a key that it does not take any more: looking at it again says so
-            self._lose(fault)
+            if (
+                self._flow.is_in_vain
+            ):  # a proxy says so, too, of a server that is not there, and may be another one later
+                self._lose(fault, tells=False)
+            return
+        if isinstance(fault, Broken):
+            self._flow.too_much(asked.round)
+        self._doubted.append((asked, fault))
+        self._lose(fault, tells=not isinstance(fault, Broken))
+
+    def _look_again(self, before: ServedModel) -> None:
+        """If the server is there, and works, what was not answered counts against the prompts; if it is not, against none of them."""
+        super()._look_again(before)
+        doubted, self._doubted = self._doubted, []
+        for asked, fault in doubted:
+            if self._away is None:
+                self._strike(asked, fault)
+            else:
+                self._again.append(asked)
 
     def close(self) -> None:
         self._replies.close()

@@ -11,7 +11,7 @@ from typing import Any
 
 from batchinfer.core.records import Failure, Prompt
 from batchinfer.engines.dialects import Dialect
-from batchinfer.engines.server_api import Broken, Refused, ServerApi, ServerFault
+from batchinfer.engines.server_api import Refused, ServerApi, ServerFault
 
 MOST_STRIKES = 4  # failed answers to one prompt, after which it is asked no more
 
@@ -31,7 +31,7 @@ class Asked:
     round: int = 0
     sent: float = 0.0
 
-    def strike(self, fault: Broken) -> Failure | None:
+    def strike(self, fault: ServerFault) -> Failure | None:
         """Counts an answer that went wrong; the failure that this makes of the prompt, once it happened too often."""
         self.strikes += 1
         if self.strikes < MOST_STRIKES:

@@ -15,7 +15,7 @@ import urllib.request
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from batchinfer.core.files import os_errors
 from batchinfer.core.version import __version__
@@ -29,7 +29,11 @@ except ImportError as exc:
 
 MOST_BYTES, PIECE = 64 << 20, 1 << 20  # of a reply; of a file that is read piece by piece
 CONNECT_SECONDS = 10.0
-OK, REDIRECTED, REFUSED, NO_ENTRY, GONE, BROKEN = 200, 300, 400, (401, 403), (404, 408, 425, 502, 504), 500
+SAID_SECONDS = 10.0  # for what a server says of an error
+OK, REDIRECTED, REFUSED, BROKEN = 200, 300, 400, 500
+UNFIT = (400, 413, 422)  # the request, for good
+NO_KEY, FORBIDDEN, UNPAID = 401, 403, (402, 407)
+GONE = (404, 408, 425, 502, 504)
 NOT_FOUND = 404
 SHED = (429, 503)  # with or without Retry-After: too much at once
 SAID = 300  # characters of what a server says that a sentence repeats
@@ -61,7 +65,14 @@ class Missing(Away):
 
 
 class Broken(ServerFault):
-    """The answer to this request went wrong, for whatever reason: it may be made again."""
+    """The answer to this request went wrong, for whatever reason: it may be made again.
+
+    is_lost: whether none came at all, so that nobody knows if there is a server.
+    """
+
+    def __init__(self, said: str, *, is_lost: bool = False) -> None:
+        super().__init__(said)
+        self.is_lost = is_lost
 
 
 class Refused(ServerFault):
@@ -69,7 +80,11 @@ class Refused(ServerFault):
 
 
 class NoEntry(ServerFault):
-    """The server does not take the key."""
+    """The server does not take the key, or wants to be paid."""
+
+
+class Forbidden(NoEntry):
+    """It does not take the key, or not for this request."""
 
 
 class ServerApi:
@@ -115,8 +130,9 @@ class ServerApi:
     def _json(
         self, method: str, path: str, body: bytes | None, headers: Mapping[str, str], seconds: float | None
     ) -> Any:
+        deadline = time.monotonic() + (seconds or self._stall_seconds)
         with self._reply(method, path, body, headers, seconds) as reply:
-            content = _content(reply)
+            content = _content(reply, deadline)
         try:
             return json.loads(content)
         except (ValueError, RecursionError) as exc:
@@ -136,50 +152,64 @@ class ServerApi:
                 retries=False, redirect=False, preload_content=False,
             )  # fmt: skip
             if not OK <= reply.status < REDIRECTED:
-                raise _fault(reply.status, reply.headers, _content(reply))
+                raise _fault(reply.status, reply.headers, _content(reply, time.monotonic() + SAID_SECONDS))
             yield reply
             reply.release_conn()
         except ReadTimeoutError as exc:
-            raise Broken(f"did not answer within {timeout.read_timeout:g} s") from exc
+            raise Broken(f"did not answer within {timeout.read_timeout:g} s", is_lost=True) from exc
         except ProtocolError as exc:
-            raise Broken("broke off the connection in the middle of a reply") from exc
+            raise Broken("broke off the connection in the middle of a reply", is_lost=True) from exc
         except (HTTPError, OSError) as exc:
             raise Away(f"cannot be reached: {_words(exc)}") from exc
 
 
 def _pool(base_url: str, connections: int) -> urllib3.PoolManager:
-    """Connections to a server, by way of the proxy that the environment names for it."""
-    address = urlsplit(base_url)
-    proxy = urllib.request.getproxies().get(address.scheme)
-    if proxy and not urllib.request.proxy_bypass(str(address.hostname)):
-        return urllib3.ProxyManager(proxy, num_pools=1, maxsize=connections)
-    return urllib3.PoolManager(num_pools=1, maxsize=connections)
+    """Connections to a server, by way of the proxy that the environment names for it. Raises UsageError for one that is none."""
+    address, proxies = urlsplit(base_url), urllib.request.getproxies()
+    proxy = proxies.get(address.scheme) or proxies.get("all")
+    if not proxy or urllib.request.proxy_bypass(str(address.hostname)):
+        return urllib3.PoolManager(num_pools=1, maxsize=connections)
+    try:
+        said = urllib3.util.parse_url(proxy).auth
+        headers = urllib3.make_headers(proxy_basic_auth=unquote(said)) if said else None
+        return urllib3.ProxyManager(proxy, num_pools=1, maxsize=connections, proxy_headers=headers)
+    except (HTTPError, ValueError) as exc:  # without its text, which may hold a password
+        raise UsageError(
+            f"The proxy that the environment names for {address.scheme} is no address that begins with http:// or https://: correct "
+            f"{address.scheme.upper()}_PROXY or ALL_PROXY, or name {address.hostname} in NO_PROXY."
+        ) from exc
 
 
-def _content(reply: urllib3.BaseHTTPResponse) -> bytes:
-    """The whole body."""
-    content = reply.read(MOST_BYTES + 1)
-    if len(content) > MOST_BYTES:
-        reply.close()
-        raise Broken(f"sent a reply of more than {MOST_BYTES >> 20} MiB")
-    return content
+def _content(reply: urllib3.BaseHTTPResponse, deadline: float) -> bytes:
+    """The whole body, which is to be there by then: one that comes byte by byte holds up others."""
+    content = bytearray()
+    while piece := reply.read1(PIECE):
+        content += piece
+        if len(content) > MOST_BYTES:
+            reply.close()
+            raise Broken(f"sent a reply of more than {MOST_BYTES >> 20} MiB")
+        if time.monotonic() > deadline:
+            reply.close()
+            raise Broken("did not come to the end of its answer in time", is_lost=True)
+    return bytes(content)
 
 
 def _fault(status: int, headers: Mapping[str, str], content: bytes) -> ServerFault:
     """What a status means that is no success."""
-    if status in NO_ENTRY:
-        return NoEntry(f"does not take the key (HTTP {status})")
-    said = f"answers with HTTP {status}"
+    said, reason = f"answers with HTTP {status}", error_message(content)
+    told = f"{said}: {reason}" if reason else said
+    if status == NO_KEY or status in UNPAID:  # of a key without its words, that may repeat it
+        return NoEntry(told if status in UNPAID else f"does not take the key (HTTP {status})")
+    if status == FORBIDDEN:
+        return Forbidden(f"does not take the key (HTTP {status}{reason and ': '}{reason})")
     if status in SHED:
-        return Away(f"has too much to do (HTTP {status})", _retry_after(headers.get("retry-after")), is_shed=True)
-    reason = error_message(content)
+        busy = f"has too much to do (HTTP {status}{reason and ': '}{reason})"
+        return Away(busy, _retry_after(headers.get("retry-after")), is_shed=True)
     if status == NOT_FOUND and reason:
-        return Missing(f"{said}: {reason}", is_other=True)
+        return Missing(told, is_other=True)
     if status in GONE or status < REFUSED:
-        return Away(said, is_other=status < BROKEN)
-    if status >= BROKEN:
-        return Broken(f"{said}: {reason}" if reason else said)
-    return Refused(reason or said)
+        return Away(told, is_other=status < BROKEN)
+    return Refused(reason or said) if status in UNFIT else Broken(told)
 
 
 def refusal_of(response: Mapping[str, Any]) -> Refused | None:
@@ -210,8 +240,11 @@ def _retry_after(header: str | None) -> float | None:
         return None
     if header.strip().isdecimal():
         return float(header.strip()[:9])
-    parsed = email.utils.parsedate_tz(header)
-    return None if parsed is None else max(email.utils.mktime_tz(parsed) - time.time(), 0.0)
+    try:
+        parsed = email.utils.parsedate_tz(header)
+        return None if parsed is None else max(email.utils.mktime_tz(parsed) - time.time(), 0.0)
+    except (ValueError, OverflowError):  # a date that no calendar has
+        return None
 
 
 def _words(exc: BaseException) -> str:

@@ -60,6 +60,7 @@ class ServerEngine:
         self._info, self._meanwhile, self._clock = info, meanwhile, clock or EngineClock()
         self._flow, self._most = RequestFlow(most, random.Random()), most  # noqa: S311 - it spreads load, and guards nothing
         self._away: Away | None = None  # why nothing is sent, until the server was looked at again
+        self._is_told = False  # whether it was said that it is away
         self._heard = self._clock.now()  # when it last did its work
         self._tokenizer: Tokenizer | None = None
         self._served: ServedModel | None = None
@@ -122,11 +123,12 @@ class ServerEngine:
         self._flow.answered(grows=soon)
         self._heard = self._clock.now()
 
-    def _lose(self, fault: ServerFault) -> None:
-        """The server is not there: nothing is sent until it was looked at again."""
-        if self._away is None:
+    def _lose(self, fault: ServerFault, *, tells: bool = True) -> None:
+        """The server is not there: nothing is sent until it was looked at again. tells: whether that is worth a word already."""
+        if tells and not self._is_told:
             hours = self._server.patience.total_seconds() / 3600
             self._info(f"The server at {self._api.base_url} {fault.said}. Trying again, for up to {hours:g} h ...")
+            self._is_told = True
         self._away = fault if isinstance(fault, Away) else Away(fault.said)
         self._flow.gone(self._clock.now(), self._away.wait)
 
@@ -136,16 +138,20 @@ class ServerEngine:
         Raises CutShort where patience is at its end, or where it came back with another model.
         """
         self._meanwhile()
+        self._check_patience()
         now = self._clock.now()
-        if now - self._heard > self._server.patience.total_seconds():
-            said = self._away.said if self._away else "has too much to do"
-            raise CutShort(
-                f"The server at {self._api.base_url} {said}, and answered nothing for as long as engine.patience allows."
-            )
         if now < self._flow.until:
             self._clock.sleep(min(self._flow.until - now, LISTEN_SECONDS))
         elif self._away is not None and self._served is not None:
             self._look_again(self._served)
+
+    def _check_patience(self, more: float = 0.0) -> None:
+        """more: seconds that are no reason to be impatient."""
+        if self._clock.now() - self._heard > self._server.patience.total_seconds() + more:
+            said = self._away.said if self._away else "has too much to do"
+            raise CutShort(
+                f"The server at {self._api.base_url} {said}, and answered nothing for as long as engine.patience allows."
+            )
 
     def _look_again(self, before: ServedModel) -> None:
         try:
@@ -161,9 +167,9 @@ class ServerEngine:
             self._find_again()
 
     def _find_again(self) -> None:
-        if self._away is not None:
+        if self._is_told:
             self._info(f"The server at {self._api.base_url} answers again.")
-        self._away = None
+        self._away, self._is_told = None, False
 
     def close(self) -> None:
         self._api.close()

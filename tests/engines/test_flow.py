@@ -83,3 +83,14 @@ def test_one_that_sheds_some_of_its_load_is_not_waited_for() -> None:
     made.shed(made.sent(), 0.0, None)
     made.shed(made.sent(), 0.0, None)
     assert made.until > 0.0
+
+
+def test_a_server_that_asks_for_no_wait_gets_one() -> None:
+    """Retry-After: 0, time after time, is no reason to ask without a pause; a burst of one round waits once."""
+    made, now = flow(), 0.0
+    for _ in range(4):
+        for _ in range(8):
+            made.shed(made.sent(), now, 0.0)
+        assert made.until > now
+        now = made.until
+    assert 0.5 + 1 + 2 + 4 <= now <= 1.25 * 7.5

@@ -1,0 +1,114 @@
+"""What happens to a run, and to its rows, where a server or something before it does not do what it should."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from batchinfer.core.records import Failure, Generation
+from batchinfer.engines.server_api import ServerApi
+from batchinfer.errors import CutShort, Stopped, UsageError
+from tests.engines.test_openai import ASK, Bench, StagedTime, prompts
+from tests.openai_server import BUSY, PAGE, Fault, card, serving
+
+
+@pytest.fixture
+def bench(tiny: Path, tmp_path: Path) -> Iterator[Bench]:
+    with serving(models=[card(str(tiny), max_model_len=500)]) as server:
+        yield Bench(server, tiny, tmp_path)
+
+
+@pytest.mark.parametrize("fault", [Fault(504), Fault(403), PAGE, Fault(409), Fault(451)])
+def test_a_prompt_that_something_before_the_server_stops_fails_alone(bench: Bench, fault: Fault) -> None:
+    """The server is looked at after each time, and works: then it is the prompt, and the run comes to its end."""
+    bench.server.fault = lambda _number, content: fault if content["prompt"] == list(b"query 005") else None
+    found = bench.ask(8, time=StagedTime(), in_flight=4)
+    assert [number for number, result in found.items() if isinstance(result, Failure)] == ["5"]
+    assert found["5"].reason == "engine_error"
+
+
+def test_others_are_not_asked_more_slowly_for_a_prompt_that_breaks_the_server(bench: Bench) -> None:
+    """A server that says itself that it broke does not have too much to do."""
+    bench.server.fault = lambda _number, content: Fault(500) if content["prompt"] == list(b"query 005") else None
+    with bench.engine(in_flight=6) as made:
+        made.wait_ready()
+        list(made.generate(ASK, prompts(20)))
+        assert made._flow.limit == 6
+
+
+def test_an_account_without_money_ends_the_run(bench: Bench) -> None:
+    """With the server's words; no row fails for it."""
+    bench.server.fault = lambda number, _content: Fault(402, b'{"error": "Insufficient balance"}') if number else None
+    with pytest.raises(CutShort, match="answers with HTTP 402: Insufficient balance"):
+        bench.ask(5, time=StagedTime(), in_flight=1)
+
+
+def test_an_answer_that_comes_byte_by_byte(bench: Bench) -> None:
+    """It is to be there within `stall`, whole."""
+    bench.stall_seconds = 0.3
+    bench.server.fault = lambda number, _content: Fault(slow=0.1) if number == 0 else None
+    found = bench.ask(3, in_flight=1)
+    assert all(isinstance(result, Generation) for result in found.values())
+    assert len(bench.server.asked) == 4
+
+
+@pytest.mark.parametrize("wait", ["0", "Wed, 21 Oct 99999 07:28:00 GMT", "Wed, 21 Oct 2015 07:28:00 GMT", "soon"])
+def test_patience_has_an_end_whatever_a_server_asks_for(bench: Bench, wait: str) -> None:
+    """Also where it wants to be asked again at once, each time."""
+    bench.server.fault = lambda _number, _content: Fault(429, b"", {"retry-after": wait})
+    time = StagedTime()
+    with pytest.raises(CutShort, match=r"as long as engine.patience allows"):
+        bench.ask(3, time=time, patience="1h")
+    assert len(bench.server.asked) < 1000
+
+
+def test_patience_has_an_end_while_answers_are_under_way(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server that takes requests and answers none is not asked for days."""
+    monkeypatch.setattr("batchinfer.engines.openai.LISTEN_SECONDS", 0.01)
+    bench.server.fault = lambda _number, _content: Fault(late=0.5)
+    time = StagedTime()
+    with bench.engine(time, patience="1h") as made:
+        made.wait_ready()
+        made._meanwhile = lambda: time.sleep(1000.0)
+        with pytest.raises(CutShort, match=r"as long as engine.patience allows"):
+            list(made.generate(ASK, prompts(3)))
+
+
+def test_a_stop_sends_nothing_more(bench: Bench) -> None:
+    """What was to be asked again is the next run's."""
+    bench.server.fault = lambda _number, _content: Fault(500)
+
+    def stop() -> None:
+        raise Stopped("asked to")
+
+    with bench.engine(StagedTime(), in_flight=2) as made:
+        made.wait_ready()
+        made._meanwhile = stop
+        with pytest.raises(Stopped, match="asked to"):
+            list(made.generate(ASK, prompts(9)))
+    assert len(bench.server.asked) == 2
+
+
+def test_a_server_behind_one_that_says_busy_is_looked_at_again(bench: Bench) -> None:
+    """A proxy answers 503 while there is none, and then another model may be there."""
+
+    def swapped(number: int, _content: dict[str, Any]) -> Fault | None:
+        bench.server.models = [card("other")]
+        return BUSY if number else None
+
+    bench.server.fault = swapped
+    with pytest.raises(CutShort, match=r"cannot go on: .* lists other"):
+        bench.ask(5, time=StagedTime(), in_flight=1)
+
+
+@pytest.mark.parametrize("address", ["socks5://me:secret@proxy:1080", "proxy:3128:x"])
+def test_a_proxy_that_is_none(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is told in a sentence, without the password in it."""
+    monkeypatch.setenv("http_proxy", address)
+    monkeypatch.setenv("no_proxy", "")
+    with pytest.raises(UsageError, match="The proxy that the environment names for http is no address") as refused:
+        ServerApi("http://api.example.org/v1", None, connections=1, stall_seconds=1.0)
+    assert "secret" not in str(refused.value)
