@@ -122,7 +122,7 @@ class TestLooks:
         ("status", "said"),
         [
             (403, r"does not take the key \(HTTP 403\) for its batches"),
-            (405, r"has no batch API at .*/batches: it refuses the request \(answers with HTTP 405\)"),
+            (405, r"has no batch API at .*/batches: it answers with HTTP 405"),
             (404, r"has no batch API at .*/batches: it answers with HTTP 404"),
             (500, None),
         ],
