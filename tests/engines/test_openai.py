@@ -17,7 +17,7 @@ from batchinfer.engines.openai import OpenAIEngine
 from batchinfer.engines.protocol import EngineConfig, Task
 from batchinfer.engines.server_engine import EngineClock, api_of
 from batchinfer.engines.tokenizer import Tokenizer
-from batchinfer.errors import MissingExtra, ModelError, Stopped, UsageError
+from batchinfer.errors import CutShort, MissingExtra, ModelError, Stopped, UsageError
 from batchinfer.job.engine_spec import OpenAISpec
 from tests.openai_server import BUSY, HALF, HTML, PAGE, Fault, ScriptedServer, card, serving
 from tests.tiny import make_job, numbered
