@@ -238,6 +238,8 @@ def test_rows_fail_alone(bench: Bench) -> None:
             return line | {"response": {"status_code": 400, "body": {"error": {"message": "too long"}}}}
         if number == 3:
             return None
+        if number == 5:
+            return line | {"response": {"status_code": float("inf"), "body": {}}}
         if number == 4:
             return line | {"response": {"status_code": 200, "body": {"choices": []}}}
         return line
@@ -249,6 +251,7 @@ def test_rows_fail_alone(bench: Bench) -> None:
         2: "refused",
         3: "engine_error",
         4: "engine_error",
+        5: "engine_error",
     }
     assert failures[2].detail == "The server refused the prompt: too long."
     assert Counter(bench.server.rows())[(3).to_bytes(16).hex()] == 4

@@ -11,8 +11,8 @@ import pytest
 from batchinfer.core.records import Failure, Generation
 from batchinfer.engines.server_api import ServerApi
 from batchinfer.errors import CutShort, Stopped, UsageError
-from tests.engines.test_openai import ASK, Bench, StagedTime, prompts
-from tests.openai_server import BUSY, PAGE, Fault, card, serving
+from tests.engines.test_openai import ASK, TEN_MINUTES, Bench, StagedTime, prompts
+from tests.openai_server import BUSY, HALF, PAGE, Fault, card, serving
 
 
 @pytest.fixture
@@ -28,6 +28,21 @@ def test_a_prompt_that_something_before_the_server_stops_fails_alone(bench: Benc
     found = bench.ask(8, time=StagedTime(), in_flight=4)
     assert [number for number, result in found.items() if isinstance(result, Failure)] == ["5"]
     assert found["5"].reason == "engine_error"
+
+
+def test_a_server_that_breaks_off_every_connection_loses_no_row(bench: Bench) -> None:
+    """As behind a port that is forwarded to a server that is not there: no row is to blame for that."""
+    time = StagedTime()
+
+    def broken(_what: object, _content: object = None) -> Fault | None:
+        return HALF if time.now < TEN_MINUTES else None
+
+    with bench.engine(time, in_flight=4) as made:
+        made.wait_ready()
+        bench.server.fault = bench.server.look_fault = broken
+        found = list(made.generate(ASK, prompts(8)))
+    assert [isinstance(result, Generation) for result in found] == [True] * 8
+    assert time.now >= TEN_MINUTES
 
 
 def test_others_are_not_asked_more_slowly_for_a_prompt_that_breaks_the_server(bench: Bench) -> None:
