@@ -249,7 +249,8 @@ def test_without_the_extra(
         done = batchinfer(command, "shop")
         assert done.code == 2, done.err
         last = done.err.splitlines()[-1]
-        assert "vLLM is not installed: pip install 'batchinfer-cache[vllm]' on a machine with a GPU" in last
+        assert f"{package}, with which a " in last
+        assert " is not installed: pip install 'batchinfer-cache[vllm]' on a machine with a GPU" in last
         assert "'batchinfer-cache[cpu]'" in last
     shop(None, model=None, prompt=None)
     assert batchinfer("plan", "shop").code == 0
