@@ -15,7 +15,7 @@ import urllib.request
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote, urljoin, urlsplit
 
 from batchinfer.core.files import os_errors
 from batchinfer.core.version import __version__
@@ -118,8 +118,11 @@ class ServerApi:
         return self._json("POST", path, body, {"content-type": kind}, None)
 
     def download(self, path: str, file: BinaryIO) -> None:
-        """Writes the content of a path, which may be large, to a temporary file. Raises a ServerFault, or StoreError."""
-        with self._reply("GET", path, None, {}, None) as reply:
+        """Writes the content of a path, which may be large, to a temporary file. Raises a ServerFault, or StoreError.
+
+        It may lie at another address, as in a store, which does not get the key.
+        """
+        with self._reply("GET", path, None, {}, None, follows=True) as reply:
             for piece in reply.stream(PIECE):
                 with os_errors(Path(tempfile.gettempdir())):
                     file.write(piece)
@@ -142,15 +145,24 @@ class ServerApi:
 
     @contextlib.contextmanager
     def _reply(
-        self, method: str, path: str, body: bytes | None, headers: Mapping[str, str], seconds: float | None
+        self,
+        method: str,
+        path: str,
+        body: bytes | None,
+        headers: Mapping[str, str],
+        seconds: float | None,
+        *,
+        follows: bool = False,
     ) -> Iterator[urllib3.BaseHTTPResponse]:
         """A reply that is no fault. Raises a ServerFault, also where reading it fails."""
         timeout = urllib3.Timeout(connect=CONNECT_SECONDS, read=seconds or self._stall_seconds)
         try:
-            reply = self._pool.request(
-                method, f"{self.base_url}{path}", body=body, headers={**self._headers, **headers}, timeout=timeout,
-                retries=False, redirect=False, preload_content=False,
-            )  # fmt: skip
+            url = f"{self.base_url}{path}"
+            reply = self._sent(method, url, body, {**self._headers, **headers}, timeout)
+            if follows and (elsewhere := reply.get_redirect_location()):
+                reply.drain_conn()
+                url = urljoin(url, elsewhere)
+                reply = self._sent("GET", url, None, self._headers if self._is_here(url) else {}, timeout)
             if not OK <= reply.status < REDIRECTED:
                 raise _fault(reply.status, reply.headers, _content(reply, time.monotonic() + SAID_SECONDS))
             yield reply
@@ -161,6 +173,24 @@ class ServerApi:
             raise Broken("broke off the connection in the middle of a reply", is_lost=True) from exc
         except (HTTPError, OSError) as exc:
             raise Away(f"cannot be reached: {_words(exc)}") from exc
+
+    def _sent(
+        self, method: str, url: str, body: bytes | None, headers: Mapping[str, str], timeout: urllib3.Timeout
+    ) -> urllib3.BaseHTTPResponse:
+        return self._pool.request(
+            method,
+            url,
+            body=body,
+            headers=headers,
+            timeout=timeout,
+            retries=False,
+            redirect=False,
+            preload_content=False,
+        )
+
+    def _is_here(self, url: str) -> bool:
+        """Whether an address is of the same server, by the same protocol."""
+        return urlsplit(url)[:2] == urlsplit(self.base_url)[:2]
 
 
 def _pool(base_url: str, connections: int) -> urllib3.PoolManager:

@@ -313,6 +313,27 @@ def test_what_something_before_the_server_says_costs_nothing(bench: Bench, fault
     assert len(bench.server.rows()) == 3
 
 
+def test_answers_that_lie_elsewhere(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in a store: they are fetched there, and the key stays here."""
+    monkeypatch.setenv("SHOP_KEY", "secret")
+    bench.server.key = "secret"
+    store = f"http://localhost:{bench.server.port}/stored?signed=1"
+    bench.server.trouble = lambda path: Fault(302, b"", {"location": store}) if path.startswith("/files/") else None
+    bench.server.look_fault = lambda path: Fault(200, bench.server.files["file-1"]) if "/stored" in path else None
+    with bench.engine(api_key_env="SHOP_KEY") as made:
+        made.wait_ready()
+        sent = list[tuple[str, Any]]()
+        real = made._api._pool.request
+
+        def noted(method: str, url: str, **more: Any) -> Any:
+            sent.append((url, more["headers"]))
+            return real(method, url, **more)
+
+        monkeypatch.setattr(made._api._pool, "request", noted)
+        assert len(list(made.generate(ASK, iter(prompts(3))))) == 3
+    assert {url == store: "authorization" in headers for url, headers in sent} == {True: False, False: True}
+
+
 def test_half_a_file_of_answers_is_had_again(bench: Bench) -> None:
     """It is no sign that the server left rows out, which would be paid again."""
     cut = [b'{"custom_id": "0", "resp']
