@@ -27,7 +27,7 @@ FIXES: Mapping[str, str] = {
     "engine_died": "try again; if it happens again, lower model.options.max_num_seqs",
     "engine_error": "try again",
     "other_tokens": "let engine.base_url name vLLM's own server, without anything in between that changes prompts",
-    "score_missing": f"use a vLLM server, or choices that are likelier as answers {ALL_AGAIN}",
+    "score_missing": f"ask a vLLM server, or take output.choices that are likelier as answers {ALL_AGAIN}",
     # answers
     "cut_off": f"raise sampling.max_tokens or {CONTEXT} {ALL_AGAIN}",
     "empty": f"remove steps from output.steps, or ask for an answer in prompt.template {ALL_AGAIN}",

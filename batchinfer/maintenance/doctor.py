@@ -121,8 +121,8 @@ def _place(opened: Job, data: JobData, identity: ModelIdentity) -> Finding:
         return Finding("replicas", "; ".join(placement.description for placement in placed))
     if isinstance(engine, RaySpec):
         said = list[str]()
-        tell_room(engine, said.append)
-        return Finding("replicas", said[0])
+        has_room = tell_room(engine, said.append)
+        return Finding("replicas", said[0], has_room, None if has_room else said[-1])
     from batchinfer.engines.server_engine import name_at_server
 
     config = EngineConfig(models.place_of(identity, data), adapter=identity.adapter)

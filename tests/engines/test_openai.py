@@ -464,7 +464,7 @@ class TestTheModel:
         with pytest.raises(ModelError, match=rf"open is that another is {tiny}\."):
             bench.ask(1)
         bench.server.models = [base, other]
-        with pytest.raises(ModelError, match=rf"lists {tiny}, named, not the adapter {adapter}"):
+        with pytest.raises(ModelError, match=r"lists .+, named, not the adapter "):
             bench.ask(1)
         with pytest.raises(ModelError, match=rf"open is that named is the adapter in {adapter}\."):
             bench.ask(1, served_model_name="named")
