@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from batchinfer.student.student import Student
 
 ROOM = 4 << 20  # bytes of answers that are kept
+ONCE = 20_000  # texts that were asked once, of which no more is known than that
 BESIDE = 130  # bytes that keeping an answer takes beside it and its text: their places among those kept, and its head
 
 
@@ -53,7 +54,10 @@ class StudentRecord:
 
 
 class MissAnswers:
-    """Answers what a version does not have, by its student. Threads may share one. Answers that were given last are kept."""
+    """Answers what a version does not have, by its student. Threads may share one.
+
+    Answers to what was asked twice of late are kept: to keep each would take longer than it saves, where most are asked once.
+    """
 
     def __init__(
         self, job: str, column: str, version: int | None, student: Student, *, calibrated: bool = False
@@ -64,6 +68,7 @@ class MissAnswers:
         """
         self._student, self._calibrated = student, calibrated
         self._kept = KeptBodies[str](ROOM)
+        self._once = set[int]()
         self._begin = f'{{"job":{_json(job)},"query":{{{_json(column)}:'
         choices = [_json(choice).replace("%", "%%") for choice in student.choices]
         scores = ",".join(f"{choice}:%s" for choice in choices)
@@ -76,10 +81,21 @@ class MissAnswers:
         body = self._kept.get(text)
         if body is None:
             body = self._answer(text)
-            size = len(body) + getsizeof(text) + BESIDE
-            if size <= ROOM // 100:
-                self._kept.keep(text, body, size)
+            if self._was_asked(text):
+                size = len(body) + getsizeof(text) + BESIDE
+                if size <= ROOM // 100:
+                    self._kept.keep(text, body, size)
         return body or None
+
+    def _was_asked(self, text: str) -> bool:
+        """Whether it was of late, before this."""
+        known = hash(text)
+        if known in self._once:
+            return True
+        if len(self._once) >= ONCE:
+            self._once.clear()
+        self._once.add(known)
+        return False
 
     def _answer(self, text: str) -> bytes:
         """Empty if the student abstains."""

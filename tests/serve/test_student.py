@@ -363,8 +363,9 @@ def test_choices_with_any_characters() -> None:
 
 
 def test_answers_that_are_kept_are_few_and_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Those of abstaining, too; a long text is not kept."""
+    """Those of abstaining, too, of what is asked a second time; a long text is not kept."""
     monkeypatch.setattr(students, "ROOM", 70_000)
+    monkeypatch.setattr(students, "ONCE", 400)
     asked = list[str]()
 
     class Noting(LinearStudent):
@@ -378,15 +379,19 @@ def test_answers_that_are_kept_are_few_and_the_same(monkeypatch: pytest.MonkeyPa
     said = [answers(text) for text in texts]
     assert None in said
     assert len(set(said)) > 100
-    assert [answers(text) for text in texts[-5:]] == said[-5:]
-    assert len(asked) == 300
+    assert not answers._kept
     assert [answers(text) for text in texts] == said
-    assert 300 < len(asked) <= 600
+    assert len(asked) == 600
     assert 5 < len(answers._kept) < 250
+    assert [answers(text) for text in texts[-5:]] == said[-5:]
+    assert len(asked) == 600
+    for number in range(2_000):
+        answers(f"another {number}")
+    assert len(answers._once) <= 400
     del asked[:]
     long = "plum " * 1_000
-    assert answers(long) == answers(long)
-    assert asked == [long, long]
+    assert answers(long) == answers(long) == answers(long)
+    assert asked == [long] * 3
 
 
 def test_its_score_is_no_chance_of_being_right() -> None:
