@@ -21,8 +21,9 @@ class LinearStudent(Student):
     def __init__(self, choices: tuple[str, ...], threshold: float, weights: npt.NDArray[np.floating[Any]],
                  bias: npt.NDArray[np.floating[Any]]) -> None:  # fmt: skip
         """As of every student. There are a power of two columns."""
-        super().__init__(choices, threshold, weights, bias)
-        self._sums = WordSums(np.asarray(weights, np.float32))
+        numbers = np.asarray(weights, np.float32)
+        super().__init__(choices, threshold, numbers, bias)
+        self._sums = WordSums(numbers)
 
     def _own(self) -> tuple[Mapping[str, Any], Mapping[str, npt.NDArray[Any]]]:
         return {"features": columns_of.VERSION}, {}

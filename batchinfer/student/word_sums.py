@@ -19,11 +19,11 @@ import numpy.typing as npt
 
 from batchinfer.student.features import LONGEST, Features
 
-MOST_REMEMBERED = 10_000  # words; some 5 MB of a student of two choices
+MOST_NUMBERS = 50_000  # that are remembered of words; some 6 MB
 MOST_NEW = 12  # characters of new words of a text that are looked at one by one
 LEARNING = 4  # one of so many texts with more than that has a word of it remembered
 MOST_WORDS = 60  # of a text whose words are
-MOST_CHOICES = 10  # of a student that remembers words, which then take twice as much
+MOST_CHOICES = 10  # of a student that remembers words
 Word = tuple[Any, ...]
 """begin, step and plain, as features has them; how many pieces; of each choice the weight of the word; of each the sum of its pieces'."""
 
@@ -38,6 +38,7 @@ class WordSums:
         self._features = Features(weights.shape[1].bit_length() - 1)
         self._most_words = MOST_WORDS if len(weights) <= MOST_CHOICES else 0
         self._remembered = dict[str, Word]()
+        self._most_remembered = MOST_NUMBERS // (4 + 2 * len(weights))
         self._left = itertools.count()  # texts in which too much was new
 
     def __call__(self, text: str) -> list[float]:
@@ -79,7 +80,7 @@ class WordSums:
             found.begin, found.step, found.plain, len(found.pieces), *[weights[found.word] for weights in self._views],
             *[sum([weights[piece] for piece in found.pieces]) for weights in self._views],
         )  # fmt: skip
-        if len(self._remembered) >= MOST_REMEMBERED:
+        if len(self._remembered) >= self._most_remembered:
             self._remembered = {}  # what is asked now is likelier to be asked again
         self._remembered[name] = word
         return word

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from threading import Lock
 from typing import TypeVar
 
 Asked = TypeVar("Asked")
@@ -14,11 +15,13 @@ class KeptBodies(dict[Asked, bytes]):
         """room: bytes that all of them may take."""
         super().__init__()
         self._room = self._left = room
+        self._keeping = Lock()
 
     def keep(self, asked: Asked, body: bytes, size: int) -> None:
         """size: bytes that it takes with all that belongs to it. Where there is no room left, all others are let go of."""
-        self._left -= size
-        if self._left < 0:
-            self.clear()
-            self._left = self._room - size
-        self[asked] = body
+        with self._keeping:
+            self._left -= size
+            if self._left < 0:
+                self.clear()
+                self._left = self._room - size
+            self[asked] = body

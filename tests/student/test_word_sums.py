@@ -58,7 +58,7 @@ def test_what_is_remembered_adds_the_same(many: list[str]) -> None:
 
 def test_a_full_memory_begins_anew(monkeypatch: pytest.MonkeyPatch) -> None:
     """It never holds more than the most, nor a word of any length, and what it says stays right."""
-    monkeypatch.setattr(word_sums, "MOST_REMEMBERED", 10)
+    monkeypatch.setattr(word_sums, "MOST_NUMBERS", 10 * (4 + 2 * len(weights)))
     sums = WordSums(weights)
     for number in [*range(20), *range(20)] * 2:
         text = f"plum {number} fig {number * 7} " + "x" * (LONGEST + 1)
@@ -105,7 +105,7 @@ def test_a_new_word_is_looked_at_once() -> None:
 
 def test_threads_share_one(monkeypatch: pytest.MonkeyPatch) -> None:
     """While it forgets."""
-    monkeypatch.setattr(word_sums, "MOST_REMEMBERED", 5)
+    monkeypatch.setattr(word_sums, "MOST_NUMBERS", 5 * (4 + 2 * len(weights)))
     sums = WordSums(weights)
     asked = [f"plum {number % 9} fig {number % 7}" for number in range(400)]
     with ThreadPoolExecutor(4) as threads:
