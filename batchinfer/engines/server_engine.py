@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 import random
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType, TracebackType
 from typing import Self
 
 from batchinfer.core.cost import Devices
-from batchinfer.core.records import Failure, Generation, Info, Prompt
+from batchinfer.core.records import Info
 from batchinfer.engines.chat_form import SECONDS
 from batchinfer.engines.dialects import ChatDialect, Dialect, TokenDialect, needs_vllm
 from batchinfer.engines.flow import RequestFlow
@@ -42,7 +42,7 @@ class EngineClock:
 
 
 class ServerEngine:
-    """A `protocol.Engine`, but for how it answers prompts.
+    """All of a `protocol.Engine` but how it answers prompts, which each kind adds.
 
     devices: the server, which the run has for itself as far as anybody knows.
     nodes: none; where it runs is its own business.
@@ -85,9 +85,6 @@ class ServerEngine:
 
     def _own_window(self) -> int:
         return window_of(self._config.options, self._config.model, self._config.revision) or UNBOUNDED
-
-    def generate(self, task: Task, prompts: Iterable[Prompt]) -> Iterator[Generation | Failure]:
-        raise NotImplementedError
 
     def check(self, task: Task) -> None:
         """What would fail before the first prompt of a task. Raises ModelError, or Away where nobody can tell now."""
