@@ -19,7 +19,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 
 import pyarrow as pa
@@ -97,6 +98,18 @@ class Contest:
                 request = {"custom_id": str(place), "method": "POST", "url": "/v1/chat/completions", "body": body}
                 file.write(json.dumps(request) + "\n")
 
+    def take_turns(self, peers: Mapping[str, Callable[..., float]], rounds: int) -> dict[str, list[float]]:
+        """The seconds of each in each round, told on standard error as they come."""
+        took = dict[str, list[float]]()
+        for number in range(1, rounds + 1):
+            entrants = {"batchinfer run": self.ours}
+            for name, peer in peers.items():
+                entrants |= {name: partial(peer, tuned=False), f"{name}, our CPU settings": partial(peer, tuned=True)}
+            for name, entrant in entrants.items():
+                took.setdefault(name, []).append(entrant())
+                print(f"round {number}, {name}: {took[name][-1]:.1f} s", file=sys.stderr, flush=True)
+        return took
+
     def ours(self, limit: int | None = None) -> float:
         """Into an empty cache. limit: rows, if not all."""
         self._runs += 1
@@ -149,12 +162,7 @@ def main() -> None:
             peers["vllm run-batch"] = contest.run_batch
         if "ray" not in asked.without:
             peers["Ray Data LLM"] = contest.ray_data
-        took: dict[str, list[float]] = {"batchinfer run": []}
-        for _ in range(asked.rounds):
-            took["batchinfer run"].append(contest.ours())
-            for name, peer in peers.items():
-                for tuned in (False, True):
-                    took.setdefault(f"{name}{', our CPU settings' if tuned else ''}", []).append(peer(tuned=tuned))
+        took = contest.take_turns(peers, asked.rounds)
         first = contest.ours(limit=1)
     ours = statistics.median(took["batchinfer run"])
     print(
