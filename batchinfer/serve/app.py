@@ -188,9 +188,7 @@ class Service:
             route = self._lookup_routes[lookup_path(job.name)]
             return _as_asgi(await route.answer_large(request.scope["query_string"], request.headers.get, self.lookups))
         headers = request.scope["headers"]
-        queries = await self.lookups(batch.read_queries, await read_body(headers, request.receive))
-        opened = job.open_version()
-        reply = await self.lookups(self._look_up, opened, queries)
+        opened, reply = await self.lookups(self._look_up, job, await read_body(headers, request.receive))
         for name, count in reply.counts.items():
             self.worker_metrics.counters[name, job.name] += count
         if opened.miss_counter is not None:
@@ -198,10 +196,12 @@ class Service:
                 opened.miss_counter.add(values)
         return await self._as_batch(reply.content, opened.version, headers)
 
-    def _look_up(self, opened: OpenVersion, queries: list[Any]) -> batch.BatchReply:
+    def _look_up(self, job: ServedJob, body: bytes) -> tuple[OpenVersion, batch.BatchReply]:
         """Answers a batch, where there is room for the reply by now: others may have taken it while this one waited."""
+        queries = batch.read_queries(body)
+        opened = job.open_version()
         self.sender.need_room()
-        return batch.look_up_all(opened, queries)
+        return opened, batch.look_up_all(opened, queries)
 
     async def _as_batch(self, content: bytes, version: int, headers: Any) -> Response:
         """The reply to a batch, compressed if the client accepts it."""

@@ -15,6 +15,8 @@ from batchinfer.serve.lookup import TOO_LARGE
 from batchinfer.serve.problems import Problem, problem_body
 from batchinfer.serve.served_job import OpenVersion
 
+_as_json = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode
+
 
 def read_queries(body: bytes) -> list[Any]:
     """The queries of {"queries": [...]}. Raises Problem."""
@@ -45,57 +47,49 @@ class BatchReply:
 def look_up_all(opened: OpenVersion, queries: list[Any]) -> BatchReply:
     """Answers each query: with a hit, a miss, what the student says to that, or why it does not fit. Raises Problem."""
     rows = opened.reader.from_many(queries)
-    bodies = _bodies(opened, [values for values in rows if not isinstance(values, UsageError)])
-    size, found = sum(len(body or b"") for body in bodies), iter(bodies)
-    results, missed, hits, answers, rest = [], [], 0, 0, Rests()
+    fitting = [values for values in rows if isinstance(values, tuple)]
+    bodies = opened.snapshot.find_many(opened.reader.lookup_hashes(fitting))
+    results, missed, size, answers, student, rest = [], [], 0, 0, opened.student, Rests()
     for query, values in zip(queries, rows, strict=True):
-        if isinstance(values, UsageError):
+        if not isinstance(values, tuple):
             results.append(_refused(values))
-        elif (body := next(found)) is not None:
-            results.append(b'{"found":true,' + body[1:])
-            hits += 1
-        else:
+            continue
+        body = next(bodies)
+        if body is None:
             missed.append(values)
-            said = None if opened.student is None else opened.student(values[0])
-            size += len(said or b"")
-            if said is not None and size > MAX_REPLY and len(queries) > 1:
-                raise _too_many()
-            results.append(_missed(query, opened) if said is None else b'{"found":true,' + said[1:])
-            answers += said is not None
+            body = None if student is None else student(values[0])
+            answers += body is not None
             rest()
+        if body is None:
+            results.append(_missed(query, opened))
+            continue
+        size += len(body)
+        if size > MAX_REPLY:
+            _check_large(body, len(fitting))
+        results.append(b'{"found":true,' + body[1:])
     content = b'{"version":%d,"results":[%b]}' % (opened.version, b",".join(results))
-    counts = {"hits": hits, "misses": len(missed)}
-    if opened.student is not None:
+    counts = {"hits": len(fitting) - len(missed), "misses": len(missed)}
+    if student is not None:
         counts |= {"student_answers": answers, "student_abstentions": len(missed) - answers}
     return BatchReply(content, missed, counts)
 
 
-def _too_many() -> Problem:
-    return Problem("too-large", f"The reply would have more than {MAX_REPLY:,} bytes: send fewer queries at a time.")
+def _check_large(last: bytes, count: int) -> None:
+    """What is to be done once a reply has more than MAX_REPLY bytes: one alone may. last: the body that came last. Raises Problem."""
+    if len(last) > MAX_ENTRY:
+        raise Problem("too-large", TOO_LARGE)
+    if count > 1:
+        raise Problem("too-large", f"The reply would have more than {MAX_REPLY:,} bytes: send fewer queries at a time.")
 
 
 def _refused(why: UsageError) -> bytes:
     return b'{"found":false,"error":%b}' % problem_body("bad-query", str(why))
 
 
-def _bodies(opened: OpenVersion, rows: list[tuple[Any, ...]]) -> list[bytes | None]:
-    """The bodies that are found, in the order of the queries. Raises Problem for more than a reply may have; one alone may have more."""
-    bodies: list[bytes | None] = []
-    size = 0
-    for body in opened.snapshot.find_many(opened.reader.lookup_hash(values) for values in rows):
-        size += len(body or b"")
-        if body is not None and len(body) > MAX_ENTRY:
-            raise Problem("too-large", TOO_LARGE)
-        if size > MAX_REPLY and len(rows) > 1:
-            raise _too_many()
-        bodies.append(body)
-    return bodies
-
-
 def _missed(query: dict[str, Any], opened: OpenVersion) -> bytes:
     """JSON has no infinity: a number that is too large for a float, and so became one, is written as 1e999."""
     try:
-        text = json.dumps(query, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+        text = _as_json(query)
     except ValueError:
         text = "{" + ",".join(f"{_plain(name)}:{_plain(value)}" for name, value in query.items()) + "}"
     abstained = b"" if opened.student is None else b',"abstained":true'

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import struct
 from bisect import bisect_right
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
 from pathlib import Path
 from zlib import crc32
 
@@ -19,6 +20,7 @@ from batchinfer.versions.kept_bodies import KeptBodies
 from batchinfer.versions.tree import KEY, LEAF, NO_LIMIT, NODE, PageTree, unpack_node
 
 ROOM = 4 << 20  # bytes of bodies that are kept
+TOGETHER = 64  # keys of many that are looked up step by step; what is read for them is held
 BESIDE = 200  # bytes that keeping a body takes beside it
 KEY_LENGTH = struct.pack("=H", KEY)  # stands before each key; a body, which is JSON, has no NUL, so it is never in one
 BEFORE_KEY, BEFORE_BODY = NODE - len(KEY_LENGTH), NODE + KEY  # bytes of a node before that, and before its body
@@ -59,10 +61,37 @@ class EntryFile:
 
     def get_many(self, keys: Iterable[bytes]) -> Iterator[bytes | None]:
         """The bodies of many keys, in their order, one by one. They are not kept: so many would displace what is asked for often."""
-        kept, find = self._kept.get, self._find
-        for key in keys:
-            body = kept(key)
-            yield find(key, NO_LIMIT) if body is None else body
+        waiting = iter(keys)
+        find = self._find_together if self._checks else self._find_each
+        while some := list(islice(waiting, TOGETHER)):
+            yield from find(some)
+
+    def _find_each(self, keys: Sequence[bytes]) -> Iterator[bytes | None]:
+        """One after the other."""
+        return (self._find(key, NO_LIMIT) for key in keys)
+
+    def _find_together(self, keys: Sequence[bytes]) -> Iterator[bytes | None]:
+        """The same, each step for all keys before the next one, which is faster; `_find` does what is rare."""
+        begins = struct.unpack(">" + "I12x" * len(keys), b"".join(keys))
+        firsts, starts, shift = self._firsts, self._starts, self._shift
+        places = [
+            bisect_right(firsts, begin, starts[begin >> shift], starts[(begin >> shift) + 1]) - 1 for begin in begins
+        ]
+        try:
+            parts = list(map(self._pread, [self._sizes[at] for at in places], [self._begins[at] for at in places]))
+        except (OSError, OverflowError):
+            parts = []
+        if [crc32(part) for part in parts] != [self._checks[place] for place in places]:
+            yield from self._find_each(keys)
+            return
+        nodes = [part.find(KEY_LENGTH + key, BEFORE_KEY) - BEFORE_KEY for part, key in zip(parts, keys, strict=True)]
+        for part, node, key, place, begin in zip(parts, nodes, keys, places, begins, strict=True):
+            if node >= 0:
+                low, high, flags, _ = unpack_node(part, node)
+                is_long = flags or high
+                yield self._tree.body(part, node) if is_long else part[node + BEFORE_BODY : node + BEFORE_BODY + low]
+            else:
+                yield self._find(key, NO_LIMIT) if firsts[place] == begin else None
 
     def _keep(self, key: bytes, body: bytes) -> None:
         """Keeps a body, as it was when it was compared with its checksum."""

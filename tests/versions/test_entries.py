@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import random
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from batchinfer.core.open_file import DamagedFile
 from batchinfer.versions import entries as entries_of
-from batchinfer.versions.entries import EntryFile
+from batchinfer.versions.entries import TOGETHER, EntryFile
 from batchinfer.versions.tree import LongEntry
 from tests.versions.lookup_files import AGES, body_of, key_of, reopen, write
 
@@ -43,6 +44,56 @@ def test_keys_that_begin_alike_are_told_apart(tmp_path: Path, age: str) -> None:
     entries = write(tmp_path, bodies, age)
     assert all(entries.get(key) == body for key, body in bodies.items())
     assert all(entries.get(b"alike!!!" + number.to_bytes(8, "big")) is None for number in range(1, 400, 2))
+
+
+def told(found: Iterator[bytes | None]) -> list[bytes | str | None]:
+    """What comes, to the end or to the sentence that ends it."""
+    came: list[bytes | str | None] = []
+    try:
+        came.extend(found)
+    except DamagedFile as exc:
+        came.append(str(exc))
+    return came
+
+
+@pytest.mark.parametrize("age", AGES)
+@pytest.mark.parametrize("flips", [0, 3, 60])
+def test_many_keys_are_answered_as_each_alone(tmp_path: Path, age: str, flips: int) -> None:
+    """In their order, up to the first that is damaged: whatever there is, also keys that begin alike, and keys that there are not."""
+    chance = random.Random(flips)
+    bodies = {key_of(number): body_of(number) for number in range(1500)}
+    bodies |= {b"alike!!!" + number.to_bytes(8, "big"): b"%d" % number * 100 for number in range(0, 400, 2)}
+    write(tmp_path, bodies, age)
+    asked = [
+        *bodies,
+        *(b"alike!!!" + number.to_bytes(8, "big") for number in range(1, 400, 2)),
+        bytes(16),
+        b"\xff" * 16,
+    ]
+    with (tmp_path / "lookup.lmdb").open("r+b") as file:
+        for _ in range(flips):
+            file.seek(chance.randrange(8192, os.fstat(file.fileno()).st_size))
+            file.write(chance.randbytes(1))
+    for count in (1, TOGETHER, TOGETHER + 1, len(asked)):
+        keys = chance.sample(asked, count)
+        one, other = reopen(tmp_path, age), reopen(tmp_path, age)
+        assert told(one.get_many(iter(keys))) == told(other.get(key) for key in keys)
+        assert one.is_suspect == other.is_suspect
+
+
+def test_long_bodies_of_many_are_read_one_by_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Together they may be more than the memory holds: who asks says when he wants the next."""
+    entries = write(tmp_path, {key_of(number): body_of(100 * number) for number in range(20)})
+    read, sizes = entries._tree.file.read, list[int]()
+
+    def noted(begin: int, end: int) -> bytes:
+        sizes.append(end - begin)
+        return read(begin, end)
+
+    monkeypatch.setattr(entries._tree.file, "read", noted)
+    for count, body in enumerate(entries.get_many(map(key_of, range(20))), start=1):
+        assert body == body_of(100 * (count - 1))
+        assert len(sizes) == count
 
 
 @pytest.mark.parametrize("age", AGES)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import random
 from array import array
 from bisect import bisect_right
@@ -107,6 +109,9 @@ def _hold_nothing_wrong(folder: Path, extents: Extents, bodies: dict[bytes, byte
             assert entries.get(key) in (body, None)
         except DamagedFile as exc:
             assert "lookup.lmdb is damaged: " in str(exc)  # noqa: PT017
+    many = entries.get_many(bodies)
+    with contextlib.suppress(DamagedFile):
+        assert all(found in (body, None) for found, body in zip(many, bodies.values(), strict=True))
     reopened = EntryFile(folder / "lookup.lmdb", (folder / "lookup.crc").read_bytes(), extents)
     with pytest.raises(DamagedFile, match=r"lookup\.lmdb is damaged: "):
         reopened.check()
@@ -117,7 +122,7 @@ def test_a_read_that_fails_once_is_no_damage(
 ) -> None:
     """A disk of the network may do so, or a machine short of memory: what is read again is right."""
     entries = reopen(tmp_path)
-    failures = iter(list[OSError | bytes]([OSError("no memory"), b"short"]) * len(bodies))
+    failures = itertools.cycle(list[OSError | bytes]([OSError("no memory"), b"short"]))
 
     def once(_size: int, _begin: int) -> bytes:
         came = next(failures)
@@ -126,6 +131,7 @@ def test_a_read_that_fails_once_is_no_damage(
         raise came
 
     monkeypatch.setattr(entries, "_pread", once)
+    assert list(entries.get_many(bodies)) == list(bodies.values())
     assert all(entries.get(key) == body for key, body in bodies.items())
     assert not entries.is_suspect
 
