@@ -33,8 +33,8 @@ if TYPE_CHECKING:
     from batchinfer.pipeline.progress import Console
     from batchinfer.pipeline.report import RunReport
     from batchinfer.planning.estimate import PlanReport
-    from batchinfer.publish.candidate import CandidateReport
     from batchinfer.publish.diff import Difference
+    from batchinfer.publish.refused import CandidateReport
     from batchinfer.versions.pointers import PinReport, VersionStatus
 
 __all__ = [

@@ -42,7 +42,7 @@ from batchinfer.job import reader
 from batchinfer.planning.plan import Plan
 from batchinfer.planning.prepare import Options, prepare_to_write
 from batchinfer.publish import build, gate, lookup_index
-from batchinfer.publish.contents import Candidate
+from batchinfer.publish.candidate import Candidate
 from batchinfer.versions import folders
 from batchinfer.versions.layout import LOOKUP, PREDICTIONS
 

@@ -1,7 +1,8 @@
 """Writes the generated pages of docs/ from the code, and from the texts in texts.yaml.
 
-job-file.md and job.schema.json come from the job file's models, cli.md from the commands, and the table and the picture
-of packages in architecture.md from their docstrings and from the floors in pyproject.toml.
+job-file.md and job.schema.json come from the job file's models, cli.md from the commands, the table and the picture of
+packages in architecture.md from their docstrings and from the floors in pyproject.toml, and the tables in python.md from the
+public functions and the docstrings of what they return.
 
 `make docs` runs it; tests/project/test_docs.py fails when a page is stale.
 """
@@ -9,24 +10,38 @@ of packages in architecture.md from their docstrings and from the floors in pypr
 from __future__ import annotations
 
 import ast
+import dataclasses
+import inspect
 import json
+import os
 import re
 import tomllib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import click
 import yaml
 
+import batchinfer
 from batchinfer.cli.main import COMMANDS, cli
 from batchinfer.job.spec import JobSpec
+from batchinfer.pipeline.report import RunReport
 from batchinfer.planning import fingerprint
+from batchinfer.planning.estimate import PlanReport
+from batchinfer.publish.diff import Difference
+from batchinfer.publish.refused import CandidateReport
+from batchinfer.versions.pointers import PinReport, VersionStatus
 
 HERE = Path(__file__).parent
 PACKAGE = HERE.parent / "batchinfer"
 WIDTH = 88
 MADE = "<!-- Made by docs/generate.py: edit that, or the code it reads, then run make docs. -->\n"
-FLOORS = re.compile(r"(?<=<!-- floors: made by docs/generate.py -->\n).*?(?=<!-- end of floors -->)", re.DOTALL)
+FLOORS, REPORTS, PUBLIC = (
+    re.compile(rf"(?<=<!-- {name}: made by docs/generate.py -->\n).*?(?=<!-- end of {name} -->)", re.DOTALL)
+    for name in ("floors", "reports", "names")
+)
+RECORDS = (PlanReport, RunReport, CandidateReport, VersionStatus, PinReport, Difference)
 LISTED = ("#/$defs/AlertSpec",)  # sections of which a job file has a list
 TEXTS: dict[str, Any] = yaml.safe_load((HERE / "texts.yaml").read_text(encoding="utf-8"))
 
@@ -38,6 +53,7 @@ def pages() -> dict[Path, str]:
         HERE / "job-file.md": job_file_page(),
         HERE / "cli.md": cli_page(),
         HERE / "architecture.md": architecture_page(),
+        HERE / "python.md": python_page(),
     }
 
 
@@ -242,6 +258,54 @@ def first_line(name: str) -> str:
     file = PACKAGE / name / "__init__.py"
     source = (file if file.exists() else PACKAGE / f"{name}.py").read_text(encoding="utf-8")
     return (ast.get_docstring(ast.parse(source)) or "").partition("\n")[0]
+
+
+def python_page() -> str:
+    """docs/python.md: the page as it is, with the fields of reports and the public names between their marks."""
+    page = (HERE / "python.md").read_text(encoding="utf-8")
+    page = REPORTS.sub(lambda _: f"\n{record_table()}\n\n", page)
+    return PUBLIC.sub(lambda _: f"\n{name_table()}\n\n", page)
+
+
+def record_table() -> str:
+    """A line for each field of what public functions return, by the docstring of the record."""
+    lines = ["| report | field | what it is |", "| --- | --- | --- |"]
+    for record in RECORDS:
+        text = inspect.getdoc(record) or ""
+        said = dict(re.findall(r"^(\w+): (.*(?:\n +.*)*)", text, re.MULTILINE))
+        if missing := {field.name for field in dataclasses.fields(record)} - said.keys():
+            raise ValueError(f"The docstring of {record.__name__} has no line for {', '.join(missing)}.")
+        for place, (name, what) in enumerate(said.items()):
+            lines.append(f"|{f' `{record.__name__}`' if place == 0 else ''} | `{name}` | {' '.join(what.split())} |")
+    return "\n".join(lines)
+
+
+def name_table() -> str:
+    """A line for each public name: how it is called, and what its docstring says first."""
+    lines = ["| name | what it is |", "| --- | --- |"]
+    for name in sorted(set(batchinfer.__all__) - {"__version__"}):
+        found = getattr(batchinfer, name)
+        call = f"{name}({parameters(found)})" if callable(found) else name
+        gives = inspect.get_annotations(found).get("return") if inspect.isfunction(found) else None
+        said = " ".join((inspect.getdoc(found) or "").partition("\n\n")[0].split())
+        lines.append(f"| `{call}` | {said}{f' Gives `{gives}`.' if gives else ''} |".replace(" | None", " or None"))
+    return "\n".join(lines)
+
+
+def parameters(called: Callable[..., Any]) -> str:
+    """How something is called: names, and the defaults of those that may be left out."""
+    words, seen_keyword = list[str](), False
+    for name, parameter in inspect.signature(called).parameters.items():
+        if parameter.kind is parameter.KEYWORD_ONLY and not seen_keyword:
+            words, seen_keyword = [*words, "*"], True
+        default = "" if parameter.default is parameter.empty else f"={shown(parameter.default)}"
+        words.append(f"{name}{default}")
+    return ", ".join(words)
+
+
+def shown(default: Any) -> str:
+    """A default as it is written; the environment by its name, since it is this machine's."""
+    return "os.environ" if default is os.environ else repr(default)
 
 
 def main() -> None:

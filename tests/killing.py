@@ -22,7 +22,7 @@ SECONDS = 60
 def kill_at(step: str, work: Callable[..., object], *arguments: Any, after: bool = False) -> None:
     """Calls `work` in another process, which dies when it gets to a step. Fails the test if it does not.
 
-    step: a function, as in publish.build:check or publish.contents:Candidate.write. after: let it do its work first.
+    step: a function, as in publish.build:check or publish.candidate:Candidate.write. after: let it do its work first.
     """
     process = _PROCESSES.Process(target=_work, args=(step, after, work, *arguments))
     process.start()

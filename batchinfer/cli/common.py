@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import click
 
 from batchinfer import errors
-from batchinfer.cli.values import Day, OneOf
+from batchinfer.cli.values import Day, OneOf, PathValue, unexpected
 from batchinfer.core.home import JobData, data_folder, job_names, require_folder
 from batchinfer.core.keys import JOB_NAME
 from batchinfer.core.output import OutputFile, OutputFormat
@@ -41,7 +41,7 @@ yes_option = click.option(
 _path_option = click.option(
     "--input",
     "input_path",
-    type=click.Path(path_type=Path),
+    type=PathValue(),
     callback=lambda _context, _option, path: None if path is None else path.absolute(),
     metavar="PATH",
     help="A file of Parquet, CSV or JSON lines, a glob or a folder, instead of the job's own list.",
@@ -161,14 +161,23 @@ def dim(text: str) -> None:
     click.secho(text, dim=True, err=True)
 
 
-def pairs(arguments: Sequence[str], names: Sequence[str] = ()) -> dict[str, str]:
-    """COLUMN=VALUE arguments. names: known columns, which may have a = in them. Raises UsageError."""
-    found = {}
+def pairs(arguments: Sequence[str], names: Sequence[str] = (), *, option: str | None = None) -> dict[str, str]:
+    """COLUMN=VALUE arguments. names: known columns, which may have a = in them. option: whose values they are.
+
+    Raises UsageError, for a column given twice, too: one of the two values would be left out without a word.
+    """
+    found: dict[str, str] = {}
+    before = "" if option is None else f"{option}: "
     for argument in arguments:
         name = max((known for known in names if argument.startswith(f"{known}=")), key=len, default="")
         name, sign, value = (name, "=", argument[len(name) + 1 :]) if name else argument.partition("=")
         if not sign or not name:
-            raise UsageError(f"{argument} should be COLUMN=VALUE, such as language=de.")
+            raise UsageError(f"{before}{unexpected('COLUMN=VALUE, such as language=de', argument)}")
+        if name in found:
+            raise UsageError(
+                f"{before}{name} is given twice, as {shortened(found[name])} and as {shortened(value)}",
+                fix="give one value for each column.",
+            )
         found[name] = value
     return found
 

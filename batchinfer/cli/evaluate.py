@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from batchinfer.cli.common import emit, job_argument, json_option, model_note, open_job, table, tell
-from batchinfer.cli.values import Integer
+from batchinfer.cli.values import Integer, PathValue
 from batchinfer.errors import MissingExtra, UsageError
 
 if TYPE_CHECKING:
@@ -57,7 +56,7 @@ def _priors(_ctx: click.Context, _option: click.Parameter, text: str | None) -> 
     "--template",
     "templates",
     multiple=True,
-    type=click.Path(path_type=Path),
+    type=PathValue(),
     metavar="FILE",
     help="A template beside the job's; may be repeated.",
 )
@@ -65,7 +64,7 @@ def _priors(_ctx: click.Context, _option: click.Parameter, text: str | None) -> 
     "--system",
     "systems",
     multiple=True,
-    type=click.Path(path_type=Path),
+    type=PathValue(),
     metavar="FILE",
     help="A system text beside the job's; may be repeated.",
 )

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from batchinfer.cli.common import emit, job_argument, json_option, pairs, served_data, table, tell
-from batchinfer.cli.values import OneOf
+from batchinfer.cli.values import OneOf, PathValue
+from batchinfer.core.columns import query_text
 from batchinfer.core.home import JobData
 from batchinfer.errors import BatchinferError, NotFound, UsageError, counted, did_you_mean, shortened
 from batchinfer.versions.query import OFFSETS, language_ranges
@@ -52,7 +53,7 @@ def lookup_(job: str, pair: tuple[str, ...], as_json: bool) -> None:
             else f", and its student cannot be asked. {fault}"
         )
         raise NotFound(
-            f"{data.name} has no prediction for {shortened(', '.join(pair), LONGEST_KEY)} in version {snapshot.number}{why}"
+            f"{data.name} has no prediction for {shortened(query_text(texts), LONGEST_KEY)} in version {snapshot.number}{why}"
         )
     click.echo(body.decode() if as_json else json.dumps(json.loads(body), indent=2, ensure_ascii=False))
 
@@ -101,7 +102,7 @@ Find = Callable[[str], list[dict[str, Any]]]
 )
 @click.option(
     "--golden",
-    type=click.Path(path_type=Path),
+    type=PathValue(),
     metavar="FILE",
     help="With --score-curve: CSV or Parquet, a row for each mention: text, concept, perhaps language.",
 )

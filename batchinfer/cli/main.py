@@ -12,6 +12,7 @@ from typing import Any
 import click
 
 from batchinfer.cli.usage import Group, usage_sentence
+from batchinfer.cli.values import PathText
 from batchinfer.core.spared import spare_pandas
 from batchinfer.core.version import __version__
 from batchinfer.errors import (
@@ -25,21 +26,21 @@ from batchinfer.errors import (
 )
 
 COMMANDS = {
-    "init": ("jobs", "Scaffold a job that runs."),
-    "try": ("jobs", "Render one prompt, ask the model, store nothing."),
+    "init": ("begin", "Scaffold a job that runs."),
+    "try": ("begin", "Render one prompt, ask the model, store nothing."),
     "doctor": ("maintenance", "Check this machine: what it can do, what is missing."),
-    "plan": ("runs", "The dry run: what a run would generate."),
-    "run": ("runs", "Plan, generate, store, gate, publish."),
+    "plan": ("run", "The dry run: what a run would generate."),
+    "run": ("run", "Plan, generate, store, gate, publish."),
     "tune": ("tune", "Find the engine options that answer fastest."),
     "eval": ("evaluate", "Compare prompts on known answers; choose one."),
-    "publish": ("runs", "Build a version from the cache and make it current."),
+    "publish": ("run", "Build a version from the cache and make it current."),
     "review": ("review", "Write new and changed predictions to a file for review."),
     "precision": ("precision", "Say how many served predictions are right, by a sample."),
     "calibrate": ("calibrate", "Learn scores that are the chance of being right."),
     "distill": ("distill", "Learn the model's scores, for live queries beyond the list."),
     "finetune": ("finetune", "Train an adapter that makes the model better at this task."),
     "import": ("review", "Import predictions or verdicts; they win over the model's."),
-    "export": ("runs", "Predictions with raw text and scores, as a file."),
+    "export": ("run", "Predictions with raw text and scores, as a file."),
     "failures": ("history", "Rows without a prediction, and why."),
     "runs": ("history", "The history of runs."),
     "status": ("status", "Whether all is well with each job."),
@@ -58,7 +59,7 @@ COMMANDS = {
     "copy": ("versions", "Copy the served version to another data folder."),
     "repair": ("maintenance", "Make a new cache of what is left of a damaged one."),
     "prune": ("maintenance", "Remove answers from the cache that nothing uses any more."),
-    "forget": ("maintenance", "Remove one entry from everything."),
+    "forget": ("maintenance", "Erase one entry, everywhere."),
 }
 
 
@@ -92,7 +93,12 @@ def _accept_home(command: click.Command) -> None:
     if not any(option.name == "home" for option in command.params):
         command.params.append(
             click.Option(
-                ["--home"], metavar="FOLDER", help="The data folder.", callback=_choose_home, expose_value=False
+                ["--home"],
+                type=PathText(),
+                metavar="FOLDER",
+                help="The data folder.",
+                callback=_choose_home,
+                expose_value=False,
             )
         )
     for inner in command.commands.values() if isinstance(command, click.Group) else ():
@@ -103,6 +109,7 @@ def _accept_home(command: click.Command) -> None:
 @click.option(
     "--home",
     envvar="BATCHINFER_HOME",
+    type=PathText(),
     metavar="FOLDER",
     expose_value=False,
     callback=_choose_home,
@@ -138,12 +145,10 @@ def dispatch() -> None:
         context = getattr(exc, "ctx", None)
         hint = f"Try: {context.command_path} --help" if context else "See batchinfer --help."
         said = usage_sentence(exc)
-        code = _fail(f"{said} {hint}" if context else said, error_json("usage_error", said, hint, ExitCode.USAGE))
+        code = _fail(f"{said} {hint}", error_json("usage_error", said, hint, ExitCode.USAGE))
     except (click.Abort, KeyboardInterrupt):
-        code = _fail(
-            "stopped.",
-            error_json("interrupted", "Stopped by Ctrl-C.", "Run the same command again.", ExitCode.INTERRUPTED),
-        )
+        said, hint = "Stopped by Ctrl-C.", "Run the same command again."
+        code = _fail(f"{said} {hint}", error_json("interrupted", said, hint, ExitCode.INTERRUPTED))
     except BrokenPipeError:  # the reader of our output went away, as `| head` does
         sys.stderr.close()
         code = ExitCode.FAILED

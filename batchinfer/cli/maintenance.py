@@ -26,6 +26,7 @@ from batchinfer.cli.common import (
     yes_option,
 )
 from batchinfer.cli.usage import Group
+from batchinfer.core.columns import query_text
 from batchinfer.core.person import ask
 from batchinfer.core.sizes import size_text
 from batchinfer.errors import UsageError
@@ -44,15 +45,16 @@ if TYPE_CHECKING:
 @yes_option
 @json_option
 def forget_(job: str, pair: tuple[str, ...], input_path: Path | None, yes: bool, as_json: bool) -> None:
-    """Remove one entry from everything: the cache, all versions and candidates, recorded misses, evaluations, logs.
+    """Erase one entry, everywhere: from the cache, all versions and candidates, recorded misses, evaluations, logs.
 
     What is served becomes a new version without it. Other versions and candidates keep their numbers and their other
     entries. Exits with 6 if nothing of it is stored.
     """
     from batchinfer.maintenance.erase import erase_entry
 
-    report = erase_entry(_job_file(job), served_data(job), pairs(pair), input_path, Terminal(), yes=yes)
-    emit(report.to_json(), as_json, lambda: tell(_erased(report, ", ".join(pair))))
+    texts = pairs(pair)
+    report = erase_entry(_job_file(job), served_data(job), texts, input_path, Terminal(), yes=yes)
+    emit(report.to_json(), as_json, lambda: tell(_erased(report, query_text(texts))))
 
 
 def _job_file(name: str) -> Job | None:
@@ -111,7 +113,7 @@ def jobs_(ctx: click.Context, as_json: bool) -> None:
     emit([job.to_json() for job in jobs], as_json, lambda: table("", columns, rows, right=columns[1:4]))
 
 
-@jobs_.command("remove")
+@jobs_.command("remove", short_help="Remove a job from the data folder.")
 @job_argument
 @yes_option
 @json_option

@@ -23,7 +23,7 @@ from batchinfer.cli.common import (
     warn,
     yes_option,
 )
-from batchinfer.cli.values import Integer
+from batchinfer.cli.values import Integer, PathText
 from batchinfer.errors import UsageError
 from batchinfer.review.sheet import FORMATS
 
@@ -35,7 +35,9 @@ if TYPE_CHECKING:
 @click.command("precision")
 @job_argument
 @click.option("--sample", type=Integer(min=1), metavar="N", help="Draw so many rows for review, into --out.")
-@click.option("--out", metavar="FILE", help="With --sample: a .csv or .parquet file; - for standard output.")
+@click.option(
+    "--out", type=PathText(), metavar="FILE", help="With --sample: a .csv or .parquet file; - for standard output."
+)
 @format_option(FORMATS)
 @click.option(
     "--all",
@@ -44,7 +46,10 @@ if TYPE_CHECKING:
     help="With --sample: of a checking job, also what match.where and min_score leave out.",
 )
 @click.option(
-    "--where", multiple=True, metavar="COLUMN=VALUE", help="With --sample: only rows with this value; may be repeated."
+    "--where",
+    multiple=True,
+    metavar="COLUMN=VALUE",
+    help="With --sample: only rows with this value; may be repeated for other columns.",
 )
 @click.option("--version", type=Integer(min=1), metavar="N", help="A version other than the one that is served.")
 @input_option
@@ -98,7 +103,7 @@ def _draw(
     from batchinfer.planning.prepare import Options
 
     opened, data = open_job(job)
-    options, only = Options(input=input_path, yes=yes), pairs(where, opened.spec.input.key)
+    options, only = Options(input=input_path, yes=yes), pairs(where, opened.spec.input.key, option="--where")
     with ProgressConsole() as show:
         drawn = draw_sample(opened, data, options, output, count, only, version, show, everything=everything)
     marked = "FILE" if output.path is None else str(output)

@@ -23,7 +23,7 @@ from batchinfer.cli.common import (
     warn,
     yes_option,
 )
-from batchinfer.cli.values import Integer
+from batchinfer.cli.values import Integer, PathText
 from batchinfer.errors import UsageError
 from batchinfer.review.sheet import FORMATS
 
@@ -43,9 +43,16 @@ _HINTS = {  # by what is judged
 
 @click.command("review")
 @job_argument
-@click.option("--out", required=True, metavar="FILE", help="A .csv or .parquet file; - for standard output.")
+@click.option(
+    "--out", required=True, type=PathText(), metavar="FILE", help="A .csv or .parquet file; - for standard output."
+)
 @format_option(FORMATS)
-@click.option("--where", multiple=True, metavar="COLUMN=VALUE", help="Only rows with this value; may be repeated.")
+@click.option(
+    "--where",
+    multiple=True,
+    metavar="COLUMN=VALUE",
+    help="Only rows with this value; may be repeated for other columns.",
+)
 @input_option
 @yes_option
 @json_option
@@ -63,7 +70,7 @@ def review_(
 
     output = output_file(out, chosen, as_json, FORMATS)
     opened, data = open_job(job)
-    options, only = Options(input=input_path, yes=yes), pairs(where, opened.spec.input.key)
+    options, only = Options(input=input_path, yes=yes), pairs(where, opened.spec.input.key, option="--where")
     with ProgressConsole() as show:
         review = export_review(opened, data, options, output, only, show)
     marked = "FILE" if output.path is None else out
@@ -77,7 +84,7 @@ def review_(
 
 @click.command("import")
 @job_argument
-@click.argument("file", type=click.Path(), required=False, metavar="[FILE]")
+@click.argument("file", type=PathText(), required=False, metavar="[FILE]")
 @click.option("--author", help="Who made the predictions or verdicts, where the file has no column author.")
 @input_option
 @click.option(

@@ -13,7 +13,7 @@ import click
 
 from batchinfer.cli.common import counted, data_dir, emit, json_option, table, tell
 from batchinfer.cli.usage import Group
-from batchinfer.cli.values import Integer, OneOf
+from batchinfer.cli.values import Integer, OneOf, PathValue
 from batchinfer.core.clock import iso
 from batchinfer.errors import StoreError
 
@@ -32,13 +32,13 @@ def schedule_(ctx: click.Context) -> None:
         click.echo(ctx.get_help())
 
 
-@schedule_.command("run")
+@schedule_.command("run", short_help="Run jobs when they are due.")
 @jobs_argument
 @click.option(
     "--at-once",
     type=Integer(min=1),
     metavar="N",
-    help="Jobs that may run at the same time.  [default: as many as there are GPUs for; one without]",
+    help="Jobs that may run at the same time.  [default: as many as the GPUs have room for; 1 without a GPU]",
 )
 @json_option
 def schedule_run(jobs: tuple[str, ...], at_once: int | None, as_json: bool) -> None:
@@ -116,13 +116,13 @@ def schedule_list(jobs: tuple[str, ...], as_json: bool) -> None:
     )  # fmt: skip
 
 
-@schedule_.command("export")
+@schedule_.command("export", short_help="Write what another scheduler needs.")
 @click.argument("kind", type=OneOf(KINDS))
 @jobs_argument
 @click.option(
     "--to",
     "folder",
-    type=click.Path(path_type=Path),
+    type=PathValue(),
     metavar="FOLDER",
     help="Write the files there, instead of to standard output.",
 )

@@ -27,8 +27,10 @@ MOST_WORKERS = 4
 
 
 @click.command("serve")
-@click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen on.")
-@click.option("--port", type=Integer(1, 65535), default=8080, show_default=True, help="The port to listen on.")
+@click.option("--host", metavar="HOST", default="127.0.0.1", show_default=True, help="The address to listen on.")
+@click.option(
+    "--port", type=Integer(1, 65535), metavar="PORT", default=8080, show_default=True, help="The port to listen on."
+)
 @click.option(
     "--workers",
     type=Integer(min=1),

@@ -11,8 +11,8 @@ from batchinfer.core.columns import query_text
 
 if TYPE_CHECKING:
     from batchinfer.pipeline.report import RunReport
-    from batchinfer.publish.candidate import CandidateReport
     from batchinfer.publish.changes import ServedChanges
+    from batchinfer.publish.refused import CandidateReport
 
 
 def print_report(report: RunReport, *, asks: bool) -> None:

@@ -23,7 +23,7 @@ ROWS = 128
     "wanted",
     multiple=True,
     metavar="NAME=V,V",
-    help="Try these values of an engine option, in place of what is tried of itself.",
+    help="Try these values of an engine option, instead of those that tune would choose.",
 )
 @click.option(
     "--rows",

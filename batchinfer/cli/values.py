@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from datetime import date
+from pathlib import Path
 from typing import Any
 
 import click
@@ -49,6 +50,26 @@ class Day(click.ParamType[date]):
             return date.fromisoformat(str(value))
         except ValueError:
             self.fail(unexpected("a date such as 2026-11-30", value), param, ctx)
+
+
+class PathText(click.ParamType[str]):
+    """A path as it was written. None is empty, as an unset variable of a script leaves it: that would be the folder one is in."""
+
+    name = "path"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if not str(value):
+            self.fail(unexpected("a path", value), param, ctx)
+        return str(value)
+
+
+class PathValue(click.ParamType[Path]):
+    """The same, as a path."""
+
+    name = "path"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        return Path(PathText().convert(value, param, ctx))
 
 
 class OneOf(click.Choice[str]):

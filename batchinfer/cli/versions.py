@@ -18,7 +18,7 @@ from batchinfer.cli.common import (
     teller,
     warn,
 )
-from batchinfer.cli.values import Integer
+from batchinfer.cli.values import Integer, PathText
 from batchinfer.core.sizes import size_text
 from batchinfer.errors import UsageError
 
@@ -86,7 +86,12 @@ def _mark(value: object) -> object:
 @click.command("diff")
 @job_argument
 @click.argument("versions", nargs=-1, metavar="[A B]")
-@click.option("--out", metavar="FILE", help="Write all differences: .parquet, .csv or .jsonl; - for standard output.")
+@click.option(
+    "--out",
+    type=PathText(),
+    metavar="FILE",
+    help="Write all differences: .parquet, .csv or .jsonl; - for standard output.",
+)
 @format_option()
 @json_option
 def diff_(job: str, versions: tuple[str, ...], out: str | None, chosen: str | None, as_json: bool) -> None:
@@ -124,7 +129,7 @@ def diff_(job: str, versions: tuple[str, ...], out: str | None, chosen: str | No
 
 @click.command("copy")
 @job_argument
-@click.argument("dest", type=click.Path())
+@click.argument("dest", type=PathText())
 @json_option
 def copy_(job: str, dest: str, as_json: bool) -> None:
     """Copy the version that is served to another data folder DEST, files first, CURRENT last."""

@@ -38,10 +38,6 @@ class Price:
         """What so many device-seconds cost."""
         return device_seconds * self.per_hour / HOUR
 
-    def seconds_for(self, money: float) -> float:
-        """The device-seconds that can be had for it."""
-        return money * HOUR / self.per_hour
-
 
 @dataclass(frozen=True, slots=True)
 class ModelShare:

@@ -172,7 +172,7 @@ class JobData:
         if not self.is_known:
             raise NotFound(
                 f"There is no job {self.name} in the data folder {self.root}",
-                fix="batchinfer run makes it, or choose another data folder with --home.",
+                fix=f"batchinfer run {self.name} makes it, or choose another data folder with --home.",
             )
 
     def make_folder(self, info: Info = lambda _: None) -> None:
@@ -345,6 +345,6 @@ def data_folder(option: str | None, environment: Mapping[str, str]) -> Path:
     """The data folder: --home, or $BATCHINFER_HOME, or the platform's user data folder. Raises UsageError."""
     chosen = option or environment.get(VARIABLE)
     root = Path(chosen).absolute() if chosen else Path(platformdirs.user_data_dir("batchinfer"))
-    if (fault := fault_of_path(root)) is not None:
+    if fault := fault_of_path(root) or ("is a file: name a folder with --home." if root.is_file() else None):
         raise UsageError(f"The data folder {root} {fault}")
     return root

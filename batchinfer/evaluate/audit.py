@@ -101,7 +101,8 @@ def audit(
     """
     spec = job.spec.audit
     if not spec.slices and not spec.asks:
-        raise faulty(job, [(("audit",), "names nothing to look at: name columns of the list in audit.slices.")])
+        fix = "add audit: {slices: [COLUMN]}, with columns of its list."
+        raise UsageError(f"The section audit of {job.path} names nothing to look at", fix=fix)
     data.require()
     with contextlib.ExitStack() as held:
         held.enter_context(placing(job))

@@ -38,7 +38,7 @@ from batchinfer.job.reader import Job
 from batchinfer.job.spec import JobSpec
 from batchinfer.planning.prepare import Options, prepare, quiet
 from batchinfer.publish.calibrated import SCORE, VOTES, FeatureColumn, Proposals, wanted_choice
-from batchinfer.publish.contents import Candidate
+from batchinfer.publish.candidate import Candidate
 from batchinfer.publish.other_scores import OtherScores
 from batchinfer.publish.sliced import SLICE_VALUES, read_slice_values
 from batchinfer.versions.calibration import Scale, ScoreModel, ScoreSource

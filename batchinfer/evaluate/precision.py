@@ -22,8 +22,8 @@ from batchinfer.core.sql import listed, literal
 from batchinfer.errors import NotFound, UsageError, counted, did_you_mean
 from batchinfer.job.reader import Job
 from batchinfer.planning.prepare import Options, Prepared, prepare, quiet
+from batchinfer.publish.candidate import Candidate
 from batchinfer.publish.caution import confirm_list
-from batchinfer.publish.contents import Candidate
 from batchinfer.publish.golden import read_golden
 from batchinfer.publish.inference import Estimated, Precision, allocate
 from batchinfer.publish.precision import SampledPrecision, judged_mark, size_sql, verdict_mark
@@ -111,10 +111,10 @@ def version_precision(
     if found.problem is None or recall is not None:
         _write(data, report)
     if found.problem is not None:
-        more = max(1, found.wanted(DEFAULT_LIMIT) or 0)
+        sample = f"batchinfer precision {job.name} --sample {max(1, found.wanted(DEFAULT_LIMIT) or 0)} --out FILE"
         raise NotFound(
             f"There is no figure for version {number} of {job.name}: {found.problem}{_with_recall(recall)}",
-            fix=f"batchinfer precision {job.name} --sample {more} --out FILE draws what to judge.",
+            fix=f"{sample} draws what to judge." if found.rows else "there is nothing that a sample could be drawn of.",
         )
     return report
 

@@ -131,7 +131,7 @@ def conversion(path: Path) -> str:
     if path.suffix.lower() in PACKED:
         return "unpack it."
     if path.suffix.lower() not in CONVERTIBLE:
-        return "convert it."
+        return "write it as Parquet, or as CSV or JSON lines in a file whose name ends in .csv or .jsonl."
     return (
         f"convert it, for example with DuckDB: COPY (FROM {literal(str(path))}) "
         f"TO {literal(str(path.with_suffix('.parquet')))}."

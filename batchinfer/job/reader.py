@@ -128,13 +128,18 @@ def load(name: str, environment: Mapping[str, str]) -> Job:
         raise UsageError(f"{path} is not a job file: it has more than {yaml_file.MOST_BYTES:,} bytes.")
     try:
         text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as exc:
+    except UnicodeDecodeError as exc:
+        fix = "name the job, its folder or its job.yaml; a list goes to --input."
+        raise UsageError(f"{path} is not a job file: it is not UTF-8 text", fix=fix) from exc
+    except OSError as exc:
         raise UsageError(f"{path} cannot be read: {why_unread(exc)}.") from exc
     return Job(parse(text, str(path)), path, roots)
 
 
 def find(name: str) -> Path:
-    """The absolute path of a job's file."""
+    """The absolute path of a job's file. Raises UsageError."""
+    if not name:
+        raise UsageError("expected a job's name or path, got ''.")
     if fault := fault_of_path(Path(name)):
         raise UsageError(f"The job {shortened(name)} {fault}")
     candidates = [Path("jobs") / name / FILE, Path(name) / FILE, Path(name)]

@@ -229,10 +229,11 @@ def _entry(
     if not known:
         raise NotFound(f"Nothing of the job {data.name} is stored in {data.root}: there is no entry to erase.")
     keys = list(dict.fromkeys(tuple(column.name for column in columns) for columns, _ in known))
-    unknown = [name for name in texts if name not in keys[0]]
-    fix = did_you_mean(unknown[0], keys[0]) if unknown else None
+    for unknown in (name for name in texts if name not in keys[0]):
+        if fix := did_you_mean(unknown, keys[0]):
+            raise UsageError(f"{unknown} is not part of the lookup key of {data.name}", fix=fix)
     names = " or ".join(map(", ".join, keys))
-    raise UsageError(f"The lookup key is {names}", fix=fix or "give a value for each of its columns, and no others.")
+    raise UsageError(f"The lookup key is {names}", fix="give a value for each of its columns, and no others.")
 
 
 def _trace(

@@ -32,8 +32,6 @@ from batchinfer.job.reader import Job
 if TYPE_CHECKING:
     from batchinfer.pipeline.record import RunRecord
 
-FROM_RUNS = frozenset({AlertKind.FAILED, AlertKind.REFUSED})
-
 
 def alert_rules(job: Job) -> tuple[AlertRule, ...]:
     """The section alerts of a job file."""

@@ -20,8 +20,8 @@ from batchinfer.inputs.other_columns import OtherColumns
 from batchinfer.inputs.parquet import ROW
 from batchinfer.job.reader import Job
 from batchinfer.planning.prepare import Options, prepare
+from batchinfer.publish.candidate import Candidate
 from batchinfer.publish.caution import confirm_list
-from batchinfer.publish.contents import Candidate
 from batchinfer.publish.predictions_file import are_large, narrow
 from batchinfer.versions.layout import OWN_COLUMNS, VALUE_COLUMNS, free_name
 

@@ -17,8 +17,8 @@ from batchinfer.pipeline.progress import Progress
 from batchinfer.pipeline.report import RunReport, refusal
 from batchinfer.planning.prepare import Options, Prepared, begun, prepare_to_write
 from batchinfer.publish.build import RunFacts
-from batchinfer.publish.candidate import CandidateReport, release_candidate
 from batchinfer.publish.caution import Consent, confirm_list
+from batchinfer.publish.refused import CandidateReport, release_candidate
 from batchinfer.publish.release import Known, Release, prepare_gate, release
 from batchinfer.versions.manifest import Forced
 

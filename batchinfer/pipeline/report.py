@@ -83,7 +83,6 @@ class RunReport:
 
     unique = cached + generated + failed + remaining.
 
-
     job: its name.
     run_id: the run's number; None for a publishing.
     status: how it ended.

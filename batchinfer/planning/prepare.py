@@ -186,7 +186,7 @@ def _prepared(job: Job, data: JobData, options: Options, info: Info, *, writes: 
     question = questions.make(job, data, update_model=options.update_model) if spec.prompt else None
     large = _large(job, data, options, question)
     columns = question.columns if question else list(spec.input.key)
-    selection = _selection(options, spec.cache.max_age, data, [*spec.input.key, *columns])
+    selection = _selection(options, spec.cache.max_age, data, list(dict.fromkeys([*spec.input.key, *columns])))
     with data.scratch() as scratch, scratch_database(scratch) as db, contextlib.closing(LongTexts(scratch)) as texts:
         files, upstream = list_files(job, data, options.input, scratch)
         made_of = ListFacts.of(files, list_place(job, options.input))

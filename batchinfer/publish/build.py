@@ -21,7 +21,7 @@ from batchinfer.engines.models import ModelIdentity
 from batchinfer.errors import StoreError
 from batchinfer.inputs.place import ListFacts
 from batchinfer.inputs.upstream import Upstream
-from batchinfer.publish.contents import Candidate
+from batchinfer.publish.candidate import Candidate
 from batchinfer.versions.answers_cost import VersionCost
 from batchinfer.versions.layout import FORMAT, MANIFEST, PREDICTIONS, version_column
 from batchinfer.versions.manifest import Forced, Manifest

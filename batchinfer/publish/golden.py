@@ -23,7 +23,7 @@ from batchinfer.inputs.parquet import ListSource
 from batchinfer.inputs.shortest import plain_values
 from batchinfer.job.reader import Job, placing
 from batchinfer.job.spec import JobSpec
-from batchinfer.publish.contents import Candidate
+from batchinfer.publish.candidate import Candidate
 
 ANSWER = "answer"
 SCHEMA = pa.schema({"lookup_hash": pa.binary(), "query": pa.string(), "answer": pa.string()})

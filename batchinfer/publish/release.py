@@ -25,15 +25,15 @@ from batchinfer.job.reader import Job
 from batchinfer.job.spec import JobSpec
 from batchinfer.publish import asked, build, evidence, gate, golden, lookup_index, matcher, sliced
 from batchinfer.publish.build import RunFacts
+from batchinfer.publish.candidate import Candidate
 from batchinfer.publish.caution import Consent, check_not_empty, confirm_removal, remember_list
 from batchinfer.publish.columns import check_columns
-from batchinfer.publish.contents import Candidate
+from batchinfer.publish.contents import Contents
 from batchinfer.publish.embeddings import embeddings_of
 from batchinfer.publish.emptied import count_emptied
 from batchinfer.publish.fairness import Fairness
 from batchinfer.publish.gate import Figures
 from batchinfer.publish.golden import Golden, Score
-from batchinfer.publish.held import Contents
 from batchinfer.publish.inference import Precision
 from batchinfer.publish.matcher import Terms
 from batchinfer.publish.precision import SampledPrecision

@@ -16,7 +16,7 @@ from batchinfer.core.records import Info
 from batchinfer.errors import BatchinferError, TooFewRows, UsageError, counted
 from batchinfer.job.spec import JobSpec
 from batchinfer.job.student_spec import StudentSpec
-from batchinfer.publish.contents import Candidate
+from batchinfer.publish.candidate import Candidate
 from batchinfer.publish.golden import Golden
 from batchinfer.publish.sliced import SlicedKeys
 from batchinfer.publish.slices import SliceFigures, judge_slices

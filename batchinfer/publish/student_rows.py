@@ -18,7 +18,7 @@ from batchinfer.core.clock import now
 from batchinfer.core.database import one
 from batchinfer.core.sql import listed
 from batchinfer.inputs.misses import asked_since
-from batchinfer.publish.contents import Candidate
+from batchinfer.publish.candidate import Candidate
 from batchinfer.publish.golden import Golden
 from batchinfer.student.features import MOST_CHARACTERS
 from batchinfer.student.learn import Lesson

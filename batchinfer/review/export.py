@@ -37,8 +37,8 @@ from batchinfer.inputs.query_list import QueryList
 from batchinfer.job.reader import Job
 from batchinfer.job.spec import JobSpec
 from batchinfer.planning.prepare import Options, prepare
+from batchinfer.publish.candidate import Candidate
 from batchinfer.publish.caution import confirm_list
-from batchinfer.publish.contents import Candidate
 from batchinfer.publish.predictions_file import are_large, narrow
 from batchinfer.review.sheet import PERSON, REVIEW_COLUMNS, check_cell, column_of, safe_cell
 from batchinfer.review.subject import Subject, SubjectKind

@@ -22,8 +22,8 @@ from batchinfer.inputs.csv_file import as_parquet, header
 from batchinfer.job.reader import Job
 from batchinfer.job.spec import JobSpec
 from batchinfer.planning.prepare import Options, begun, prepare_to_write, quiet
+from batchinfer.publish.candidate import Candidate
 from batchinfer.publish.caution import tell_list
-from batchinfer.publish.contents import Candidate
 from batchinfer.review.marked import MarkedRows
 from batchinfer.review.rows import MAX_FAULTS, Original, RowReader
 from batchinfer.review.sheet import LINE, column_of, digest_of, marks, uncell

@@ -15,7 +15,7 @@ from batchinfer.core.database import one
 from batchinfer.core.long_json import shortened_json
 from batchinfer.core.records import VerdictKind
 from batchinfer.errors import shortened
-from batchinfer.publish.contents import Candidate
+from batchinfer.publish.candidate import Candidate
 from batchinfer.review.rows import MAX_FAULTS
 from batchinfer.review.subject import Verdict
 

@@ -7,8 +7,8 @@ from batchinfer.core.records import Info
 from batchinfer.errors import UsageError
 from batchinfer.job.reader import Job
 from batchinfer.planning.prepare import Options, prepare, quiet
+from batchinfer.publish.candidate import Candidate
 from batchinfer.publish.columns import check_student_text
-from batchinfer.publish.contents import Candidate
 from batchinfer.publish.embeddings import embeddings_of
 from batchinfer.publish.golden import read_golden
 from batchinfer.publish.sliced import check_slices

@@ -31,8 +31,14 @@ def truncated(folder: Path) -> None:
 BAD_LISTS: dict[str, tuple[Callable[[Path], Any], str]] = {
     "no such file": (lambda folder: (folder / "queries.parquet").unlink(), "input.path: there is no file"),
     "an empty list": (empty, "has no rows: an empty list would remove everything that is served"),
-    "text": (lambda folder: replace_list(folder, b"text\none\n"), "is not Parquet: convert it."),
-    "an empty file": (lambda folder: replace_list(folder, b""), "is not Parquet: convert it."),
+    "text": (
+        lambda folder: replace_list(folder, b"text\none\n"),
+        "is not Parquet: write it as Parquet, or as CSV or JSON lines",
+    ),
+    "an empty file": (
+        lambda folder: replace_list(folder, b""),
+        "is not Parquet: write it as Parquet, or as CSV or JSON lines",
+    ),
     "half a file": (truncated, "is truncated or corrupt"),
     "a column missing": (
         lambda folder: pq.write_table(pa.table({"txt": ["a"]}), folder / "queries.parquet"),

@@ -15,7 +15,7 @@ import pytest
 
 from batchinfer.cli.common import table
 from batchinfer.cli.main import COMMANDS, cli
-from batchinfer.cli.values import Day, Integer, OneOf, Positive
+from batchinfer.cli.values import Day, Integer, OneOf, PathText, PathValue, Positive
 from batchinfer.core.version import __version__
 from tests.tiny import Cli
 
@@ -118,9 +118,36 @@ def test_the_version_is_shown(batchinfer: Cli) -> None:
         (["pin", "shop", "1", "2", "3"], "pin does not take 2 3."),
         (["keys", "revok", "ci"], "There is no command keys revok; did you mean revoke?"),
         (["jobs", "xyzzy"], "There is no command jobs xyzzy. Try: batchinfer jobs --help"),
-        (["run", "shop", "--refresh", "text"], "text should be COLUMN=VALUE"),
+        (["run", "shop", "--refresh", "text"], "--refresh: expected COLUMN=VALUE, such as language=de, got 'text'."),
+        (["run", "shop", "--refresh", ""], "--refresh: expected COLUMN=VALUE, such as language=de, got ''."),
+        (
+            ["review", "shop", "--out", "x.csv", "--where", "text=a", "--where", "text=b"],
+            "--where: text is given twice, as a and as b: give one value for each column.",
+        ),
+        *(
+            (
+                [command, "shop", "text=a", "text=b"],
+                "text is given twice, as a and as b: give one value for each column.",
+            )
+            for command in ("try", "lookup", "forget")
+        ),
+        (["plan", "shop", "--input", ""], "--input: expected a path, got ''."),
+        (["export", "shop", ""], "FILE: expected a path, got ''."),
+        (["copy", "shop", ""], "DEST: expected a path, got ''."),
+        (["import", "shop", ""], "FILE: expected a path, got ''."),
+        (["review", "shop", "--out", ""], "--out: expected a path, got ''."),
+        (["init", "towns", "--link", ""], "--link: expected a path, got ''."),
+        (["schedule", "export", "systemd", "--to", ""], "--to: expected a path, got ''."),
+        (["plan", "shop", "--home", ""], "--home: expected a path, got ''."),
+        (["plan", "shop", "--home", "jobs/shop/job.yaml"], "is a file: name a folder with --home."),
+        (["plan", ""], "expected a job's name or path, got ''."),
+        (["init", "towns", "--key", "word"], "--key names a column of a list: pass the list with --input or --link."),
+        (
+            ["plan", "jobs/shop/queries.parquet"],
+            "is not a job file: it is not UTF-8 text: name the job, its folder or its job.yaml",
+        ),
         (["lookup", "shop"], "COLUMN=VALUE is missing."),
-        (["lookup", "shop", "one"], "one should be COLUMN=VALUE, such as language=de."),
+        (["lookup", "shop", "one"], "expected COLUMN=VALUE, such as language=de, got 'one'."),
         (["import", "shop"], "Give either a FILE, or --list, or --undo ID."),
         (["import", "shop", "x.parquet", "--list"], "Give either a FILE, or --list, or --undo ID."),
         (["export", "shop", "nowhere/x.parquet"], "does not exist: make it first."),
@@ -148,7 +175,17 @@ def test_bad_usage(batchinfer: Cli, shop: Callable[..., Path], command: list[str
 
 def test_values_are_refused_in_our_words() -> None:
     """No option or argument takes a kind of value that click would refuse in words of its own."""
-    ours = {Integer, Positive, Day, OneOf, click.Path, type(click.STRING), type(click.BOOL), type(click.UNPROCESSED)}
+    ours = {
+        Integer,
+        Positive,
+        Day,
+        OneOf,
+        PathText,
+        PathValue,
+        type(click.STRING),
+        type(click.BOOL),
+        type(click.UNPROCESSED),
+    }
     waiting: list[click.Command] = [cli]
     while waiting:
         command = waiting.pop()

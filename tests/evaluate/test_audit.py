@@ -10,7 +10,7 @@ import pytest
 
 from batchinfer.core.clock import iso, now
 from batchinfer.core.records import Failure
-from batchinfer.errors import BatchinferError, GateFailed, InputError, NotFound, SpecError
+from batchinfer.errors import BatchinferError, GateFailed, InputError, NotFound, SpecError, UsageError
 from batchinfer.evaluate.audit import audit
 from batchinfer.publish.sliced import SLICE_VALUES, read_slice_values
 from batchinfer.publish.slices import FairVerdict
@@ -147,7 +147,7 @@ def test_the_gate_refuses_what_stands_apart(world: World) -> None:
         ({"audit": {"slices": ["empty"]}}, InputError, "is null in every row"),
         ({"audit": {"slices": ["id"]}}, InputError, "has 204 different values"),
         ({"audit": {"slices": ["long"]}}, InputError, "has texts of more than 4,096 bytes, so that it makes no groups"),
-        ({"audit": None}, SpecError, "names nothing to look at"),
+        ({"audit": None}, UsageError, "names nothing to look at: add audit: "),
     ],
 )
 def test_what_cannot_be_audited(

@@ -446,7 +446,7 @@ def test_a_file_that_is_not_parquet_is_refused(tmp_path: Path) -> None:
     """Text under a Parquet name is refused in a sentence that names the file."""
     path = tmp_path / "list.parquet"
     path.write_text("id,text\n1,a\n", encoding="utf-8")
-    with pytest.raises(InputError, match=r"list\.parquet is not Parquet: convert it\.$"):
+    with pytest.raises(InputError, match=r"list\.parquet is not Parquet: write it as Parquet, or as CSV or JSON lines"):
         ListSource([path], InputSpec(path="x", key=["id"]), [])
     path.write_bytes(b"")
     with pytest.raises(InputError, match=r"list\.parquet is not Parquet"):

@@ -213,7 +213,7 @@ def test_an_answer_that_others_need_stays(world: World) -> None:
 def test_it_asks_once_it_knows_what_is_meant(world: World) -> None:
     """What cannot be a key is refused before anybody is asked; without a yes nothing goes."""
     person = RecordingConsole(answer=False)
-    with pytest.raises(UsageError, match="The lookup key is name"):
+    with pytest.raises(UsageError, match="nmae is not part of the lookup key of shop: did you mean name"):
         erase.erase_entry(world.job, world.data, {"nmae": PRIVATE}, None, person, yes=False)
     assert person.questions == []
     with pytest.raises(NotConfirmed, match="the answer was no"):
@@ -472,7 +472,10 @@ def test_a_no_is_taken(world: World, batchinfer: Cli, monkeypatch: pytest.Monkey
     assert world.get(name=PRIVATE) is not None
     monkeypatch.setattr(sys, "stdin", Terminal(""))
     stopped = batchinfer("forget", world.job.path, f"name={PRIVATE}")
-    assert (stopped.code, stopped.err.splitlines()[-1]) == (130, "batchinfer: stopped.")  # on a line of its own
+    assert (stopped.code, stopped.err.splitlines()[-1]) == (
+        130,
+        "batchinfer: Stopped by Ctrl-C. Run the same command again.",
+    )  # on a line of its own
     assert world.get(name=PRIVATE) is not None
     monkeypatch.setattr(sys, "stdin", Terminal("y\n"))
     assert batchinfer("forget", world.job.path, f"name={PRIVATE}").code == 0
@@ -489,7 +492,7 @@ def test_a_bad_row(world: World) -> None:
     assert world.store.failures() == []
 
 
-@pytest.mark.parametrize(("pair", "says"), [("town=Ulm", "The lookup key is name"), ("name", "should be COLUMN=VALUE")])
+@pytest.mark.parametrize(("pair", "says"), [("town=Ulm", "The lookup key is name"), ("name", "expected COLUMN=VALUE")])
 def test_words_that_are_off(world: World, batchinfer: Cli, pair: str, says: str) -> None:
     """A column that is no part of the key, and a word without a value, are refused."""
     done = batchinfer("forget", world.job.path, pair, "--yes")

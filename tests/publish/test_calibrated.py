@@ -16,7 +16,7 @@ from batchinfer.job import reader
 from batchinfer.job.calibrate_spec import CalibrateSpec
 from batchinfer.planning.prepare import Prepared
 from batchinfer.publish.calibrated import Proposals
-from batchinfer.publish.contents import Candidate
+from batchinfer.publish.candidate import Candidate
 from batchinfer.publish.other_scores import OtherScores
 from batchinfer.versions.calibration import EDGE, Feature, Scale, ScoreModel
 from tests.factories import LENIENT, World, model_job, write

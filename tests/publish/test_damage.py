@@ -10,7 +10,7 @@ import pytest
 
 from batchinfer.errors import StoreError
 from batchinfer.publish import build, lookup_index
-from batchinfer.publish.contents import Candidate
+from batchinfer.publish.candidate import Candidate
 from batchinfer.versions import folders, pointers
 from batchinfer.versions.layout import LOOKUP
 from tests.publish.conftest import (

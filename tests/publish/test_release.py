@@ -330,8 +330,8 @@ def test_a_run_that_ended_well_is_noted(world: World) -> None:
 # Publishing that is killed
 
 STEPS = [  # in order; what is served then, and which complete versions there are
-    ("publish.contents:Candidate.__init__", "after", "old", [1]),
-    ("publish.contents:Candidate.write", "after", "old", [1]),
+    ("publish.candidate:Candidate.__init__", "after", "old", [1]),
+    ("publish.candidate:Candidate.write", "after", "old", [1]),
     ("publish.gate:judge", "after", "old", [1]),
     ("publish.lookup_index:write_lookup", "after", "old", [1]),
     ("publish.build:write_manifest", "after", "old", [1]),

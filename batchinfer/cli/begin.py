@@ -25,7 +25,7 @@ from batchinfer.cli.common import (
     table,
     tell,
 )
-from batchinfer.cli.values import Integer
+from batchinfer.cli.values import Integer, PathText
 from batchinfer.core.columns import query_text
 from batchinfer.errors import UsageError
 from batchinfer.job.reader import ROOTS_VARIABLE
@@ -37,10 +37,10 @@ if TYPE_CHECKING:
 
 @click.command("init")
 @click.argument("name")
-@click.option("--input", "input_path", type=click.Path(), metavar="FILE", help="Make the job for a copy of this list.")
+@click.option("--input", "input_path", type=PathText(), metavar="FILE", help="Make the job for a copy of this list.")
 @click.option(
     "--link",
-    type=click.Path(),
+    type=PathText(),
     metavar="PATH",
     help="Make it for a list that stays where it is: a file, folder or glob, which may have a date, as {date:%Y-%m-%d}.",
 )
@@ -57,6 +57,8 @@ def init_(name: str, input_path: str | None, link: str | None, key: tuple[str, .
     if input_path is not None and link is not None:
         raise UsageError("--input copies a list, and --link leaves it where it is: give one of the two.")
     path = input_path if link is None else link
+    if key and path is None:
+        raise UsageError("--key names a column of a list: pass the list with --input or --link.")
     source = None if path is None else ListToUse.of(path, stays=link is not None)
     ask = None if as_json or not sys.stdin.isatty() else _ask_key
     made = init(name, source, Path("jobs"), key, ask)

@@ -1,4 +1,4 @@
-"""plan, run, publish, export, and what came of runs: failures, runs."""
+"""plan, run, publish, export: the commands of the flow."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from batchinfer.cli.common import (
 )
 from batchinfer.cli.costs import tell_ledger
 from batchinfer.cli.summary import print_candidate, print_published, print_report, print_summary, tell_changes
-from batchinfer.cli.values import Integer, Positive
+from batchinfer.cli.values import Integer, PathText, Positive
 from batchinfer.core.columns import query_text
 from batchinfer.core.cost import money_text
 from batchinfer.errors import BatchinferError, GateFailed, SpecError, UsageError
@@ -45,6 +45,7 @@ if TYPE_CHECKING:
 
 SHOWN = 20
 LONG_PROMPT = 2000  # characters of a prompt that a plan shows
+ALL_ROWS = "*"  # --refresh without a value
 WIDEST = 200  # characters of what happened to a row
 
 
@@ -166,6 +167,14 @@ def _money(result: PlanReport) -> list[tuple[str, Any]]:
     return [("cost, from the same", money_text(result.estimate_money, result.currency))]
 
 
+def _only(refresh: str | None, job: Job) -> tuple[str, str] | None:
+    """The column and value that --refresh names; None where it names none, or is not given."""
+    if refresh is None or refresh == ALL_ROWS:
+        return None
+    [named] = pairs([refresh], job.spec.input.key, option="--refresh").items()
+    return named
+
+
 @click.command("run")
 @job_argument
 @input_option
@@ -190,7 +199,7 @@ def _money(result: PlanReport) -> list[tuple[str, Any]]:
 @click.option(
     "--refresh",
     is_flag=False,
-    flag_value="",
+    flag_value=ALL_ROWS,
     default=None,
     metavar="[COLUMN=VALUE]",
     help="Regenerate all rows, or those with this value.",
@@ -214,7 +223,7 @@ def run_(job: str, input_path: Path | None, limit: int | None, max_hours: float 
     options = Options(
         input=input_path, limit=limit, max_hours=max_hours, budget=budget, stop_seconds=stop_seconds, publish=not no_publish,
         retry_failed=retry_failed,
-        refresh=refresh is not None, refresh_where=next(iter(pairs([refresh], opened.spec.input.key).items())) if refresh else None,
+        refresh=refresh is not None, refresh_where=_only(refresh, opened),
         update_model=update_model, yes=yes,
     )  # fmt: skip
     model_note(opened, as_json=as_json)
@@ -318,7 +327,7 @@ def _print_refused(refused: GateFailed) -> None:
 
 @click.command("export")
 @job_argument
-@click.argument("file")
+@click.argument("file", type=PathText())
 @format_option()
 @input_option
 @yes_option
