@@ -96,7 +96,7 @@ def _print_runs(reports: Sequence[Mapping[str, Any]], ledger: Ledger) -> None:
 
     rows = [
         {
-            "run": report["run_id"], "started (UTC)": report["started_at"][5:16].replace("T", " "), "status": report["status"],
+            "run": report["run_id"], "started": f"{report['started_at'][:16].replace('T', ' ')} UTC", "status": report["status"],
             "rows": report.get("rows"), "cached": figure(report, "cached"), "generated": report.get("generated"),
             "failed": figure(report, "failed") or None, "remaining": figure(report, "remaining") or None, "version": report.get("version"),
             "rows/s": report.get("rows_per_second") and f"{report['rows_per_second']:.1f}",

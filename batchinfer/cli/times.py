@@ -13,7 +13,7 @@ def time_in_zone(time: datetime | None, zone: str | None, now: datetime) -> str:
     if time is None:
         return "never"
     away = long_ago(abs(time - now))
-    return f"{time.astimezone(ZoneInfo(zone or 'UTC')):%a %Y-%m-%d %H:%M} ({f'in {away}' if time > now else f'{away} ago'})"
+    return f"{time.astimezone(ZoneInfo(zone or 'UTC')):%a %Y-%m-%d %H:%M %Z} ({f'in {away}' if time > now else f'{away} ago'})"
 
 
 def long_ago(distance: timedelta) -> str:

@@ -76,7 +76,12 @@ class Arm:
 
 @dataclass(frozen=True, slots=True)
 class _Shown:
-    """Examples that an arm shows. name: of the arm, as far as they give it."""
+    """Examples that an arm shows.
+
+    name: of the arm, as far as they give it.
+    draw: which of several draws they are; 0 without examples.
+    examples: in the order in which they are shown.
+    """
 
     name: str
     draw: int

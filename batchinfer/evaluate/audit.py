@@ -172,7 +172,12 @@ def _golden(job: Job, key: Sequence[Column]) -> Golden | None:
 
 @dataclass(frozen=True, slots=True)
 class _Asked:
-    """What was found by asking. generated: answers that the model gave for it."""
+    """What was found by asking.
+
+    swaps: of exchanged terms.
+    templates: of sentences.
+    generated: answers that the model gave for both.
+    """
 
     swaps: tuple[AuditedSwap, ...]
     templates: tuple[AuditedTemplate, ...]

@@ -197,7 +197,15 @@ class EvalReport:
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """An arm's answer to a golden row. half: dev or test. query: its key as JSON. answer: the right one. mark: as the metric has it."""
+    """An arm's answer to a golden row.
+
+    arm: its name.
+    half: dev or test.
+    query: the row's key, as JSON.
+    answer: the right one.
+    given: the arm's.
+    mark: what the metric gives it.
+    """
 
     arm: str
     half: str

@@ -31,7 +31,12 @@ FEW_WINDOWS = 4  # of prompts that tell how long a run will take, while it begin
 
 @dataclass(frozen=True, slots=True)
 class _LoadedModel:
-    """A model that can be asked. maker: of its prompts. max_len: tokens that its window has room for."""
+    """A model that can be asked.
+
+    engine: that has it.
+    maker: of its prompts.
+    max_len: tokens that its window has room for.
+    """
 
     engine: Engine
     maker: PromptMaker

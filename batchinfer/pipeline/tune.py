@@ -81,7 +81,13 @@ class TuneReport:
 
 @dataclass(slots=True)
 class _Candidate:
-    """Options that are tried. rates: rows per second, by round."""
+    """Options that are tried.
+
+    options: of the engine, beside the job's own.
+    rates: rows per second, by round.
+    rows: that were asked with them.
+    problem: why they cannot be used; None as far as they can.
+    """
 
     options: dict[str, Any]
     rates: dict[int, float] = field(default_factory=dict)

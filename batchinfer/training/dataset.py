@@ -76,7 +76,12 @@ class DataSet:
 
 @dataclass(frozen=True, slots=True)
 class _Answered:
-    """A row of the list with a right answer."""
+    """A row of the list with a right answer.
+
+    lookup_hash: of its lookup key.
+    prompt_key: of its prompt.
+    answer: the right one.
+    """
 
     lookup_hash: bytes
     prompt_key: bytes

@@ -77,7 +77,7 @@ def test_when_it_runs_next(batchinfer: Cli, data: JobData, shop: Callable[..., P
     shown = batchinfer("status", "later")
     assert shown.code == 1
     assert "Mon 20" in shown.out
-    assert "03:00 (in " in shown.out
+    assert "03:00 CET (in " in shown.out
 
 
 def test_what_is_wrong_is_said(
