@@ -196,14 +196,14 @@ class Server:
             try:
                 connection.request("GET", path)
                 response = connection.getresponse()
-                worker = self._worker_of(connection.sock)  # known as long as the connection is open
+                worker = self.worker_of(connection.sock)  # known as long as the connection is open
                 if worker is not None:
                     replies[worker] = reply_of(response)
             finally:
                 connection.close()
         return [replies[worker] for worker in workers]
 
-    def _worker_of(self, connection: socket.socket) -> int | None:
+    def worker_of(self, connection: socket.socket) -> int | None:
         """Which worker has the other end of a connection, by the system's tables of sockets and of open files."""
         port = connection.getsockname()[1]
         ends = (f"{self.port:04X}", f"{port:04X}")

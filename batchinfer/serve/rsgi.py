@@ -18,6 +18,7 @@ from batchinfer.serve import access_log
 from batchinfer.serve.app import Service, Settings
 from batchinfer.serve.beside import SWITCH_SECONDS
 from batchinfer.serve.problems import Reply
+from batchinfer.serve.pulses import Pulses
 from batchinfer.serve.sending import LARGE
 from batchinfer.serve.supervisor import end_at_once, restore
 
@@ -25,7 +26,9 @@ from batchinfer.serve.supervisor import end_at_once, restore
 class RsgiApp:
     """One worker's service, as granian calls it."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, pulses: Pulses) -> None:
+        """pulses: where the main process sees that this worker gets on."""
+        self._pulses = pulses
         self._service = Service(settings)
         self._lifespan = self._service.lifespan()
         self._logged = settings.access_log
@@ -39,6 +42,7 @@ class RsgiApp:
         gc.collect()
         gc.freeze()
         loop.call_soon(restore, handlers)
+        loop.call_soon(self._pulses.beat, loop)
 
     def __rsgi_del__(self, loop: asyncio.AbstractEventLoop) -> None:
         """Called when the last request was answered."""

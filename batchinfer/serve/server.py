@@ -24,6 +24,7 @@ from batchinfer.errors import UsageError
 from batchinfer.misses import collector
 from batchinfer.serve.app import Settings
 from batchinfer.serve.auth import Latch, watching
+from batchinfer.serve.pulses import Pulses
 from batchinfer.serve.rsgi import RsgiApp
 from batchinfer.serve.supervisor import WorkerSupervisor
 
@@ -82,7 +83,7 @@ def serve(data: Path, host: str, port: int, *, workers: int, latch: Latch, misse
         server = _supervisor(settings, host, port, workers)
         with watching(latch, data), _collecting(settings, port), watching_alerts(partial(start_watcher, data)):
             tell(Started(f"http://{_shown(host)}:{port}", data, workers, _keys(latch)))
-            server.serve(target_loader=partial(_load, settings))
+            server.serve(target_loader=partial(_load, settings, server.pulses))
 
 
 def _keys(latch: Latch) -> Literal["always", "never", "once there is one"]:
@@ -124,9 +125,9 @@ def _collecting(settings: Settings, port: int) -> Iterator[None]:
             companion.stop(LAST_ROUND_SECONDS, again=True)
 
 
-def _load(settings: Settings, _target: str) -> Any:
+def _load(settings: Settings, pulses: Pulses, _target: str) -> Any:
     """Runs in each worker: nothing of a version may be open before it is a process of its own."""
-    return RsgiApp(settings)
+    return RsgiApp(settings, pulses)
 
 
 def is_loopback(host: str) -> bool:

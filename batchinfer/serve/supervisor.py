@@ -2,6 +2,7 @@
 
 granian gives up when a worker dies twice within six seconds. Here a worker that died young waits before it serves again,
 longer each time, and the service goes on. The wait is the new process's own, so that other workers are not held up.
+A worker that lives and gets nothing done would hold the requests that it took for ever: it is killed.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from typing import Any
 from granian import Granian
 
 from batchinfer.core.own_process import end_with_parent
+from batchinfer.serve.pulses import BEAT_SECONDS, LOOKS, Pulses
 from batchinfer.serve.worker_deaths import WorkerDeaths
 
 log = logging.getLogger("batchinfer.serve")
@@ -49,21 +51,26 @@ class BackOff:
 
 
 class WorkerSupervisor(Granian):  # type: ignore[misc,valid-type] # granian picks the class by platform
-    """granian's main process, but it never gives up a worker."""
+    """granian's main process, but it never gives up a worker.
+
+    pulses: those of its workers, for what they load.
+    """
 
     def __init__(self, *args: Any, run_folder: Path, **kwargs: Any) -> None:
         """run_folder: of the server, where workers read how many died."""
         super().__init__(*args, **kwargs)
         self._run_folder = run_folder
         self._back_off = BackOff()
+        self.pulses = Pulses(self.workers)
         self._deaths, self._waits = 0, dict[str, float]()
 
     def _spawn_worker(self, idx: int, target: Any, callback_loader: Callable[[], Any]) -> Any:
         """Every worker begins here, the first ones and those in place of others."""
         self._back_off.born(idx, time.monotonic())
-        return super()._spawn_worker(idx, target, partial(self._begin, callback_loader))
+        self.pulses.born(idx)
+        return super()._spawn_worker(idx, target, partial(self._begin, idx, callback_loader))
 
-    def _begin(self, load: Callable[[], Any]) -> Any:
+    def _begin(self, number: int, load: Callable[[], Any]) -> Any:
         """Runs in the new process, which began with the main process' handlers: they only set a flag in its own memory.
 
         Until granian's handlers for workers are there, SIGTERM ends the process; it has nothing in flight yet. Otherwise
@@ -74,17 +81,27 @@ class WorkerSupervisor(Granian):  # type: ignore[misc,valid-type] # granian pick
         end_with_parent(signal.SIGTERM)
         if self.interrupt_signal or os.getppid() != self.pid:
             sys.exit(0)
+        self.pulses.take(number)
         return load()
 
     def _serve_loop(self, spawn_target: Any, target_loader: Any) -> None:
         """Instead of granian's. A death that comes while another is seen to is not overlooked."""
         while not self.interrupt_signal:
-            self.main_loop_interrupt.wait()
+            if not self.main_loop_interrupt.wait(BEAT_SECONDS):
+                self._end_frozen()
             self.main_loop_interrupt.clear()
             while self.interrupt_children and not self.interrupt_signal:
                 self._again(self.interrupt_children.pop(0), spawn_target, target_loader)
             if self.reload_signal:
                 self._reload(spawn_target, target_loader)
+
+    def _end_frozen(self) -> None:
+        """Kills workers that get nothing done: they are started again as others that died."""
+        for worker in self.wrks:
+            if self.pulses.look(worker.idx):
+                log.error("Worker %d got nothing done for %d s and is killed.", worker.idx + 1, LOOKS * BEAT_SECONDS)
+                self.pulses.born(worker.idx)  # so that this is said once
+                worker.inner.kill()
 
     def _again(self, number: int, spawn_target: Any, target_loader: Any) -> None:
         """Starts a worker in the place of one that died."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import os
 import signal
 import subprocess
@@ -11,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from batchinfer.serve.pulses import LOOKS, MOST, Pulses
 from batchinfer.serve.supervisor import FIRST_WAIT, LONGEST_WAIT, YOUNG_SECONDS, BackOff
 from tests.factories import LENIENT, World, imports_job
 from tests.serving import Server, eventually, free_port, serving
@@ -97,6 +100,41 @@ def test_it_can_be_stopped_while_a_worker_is_held_back(world: World, tmp_path: P
             os.kill(worker, signal.SIGKILL)
             eventually(lambda worker=worker: server.children() not in ([], [worker]), server.said)  # type: ignore[misc]
         assert server.stop() == 0
+
+
+@pytest.mark.long
+def test_a_worker_that_is_frozen(world: World, tmp_path: Path) -> None:
+    """It is killed and started again: who waits for its answer hears that there will be none, and others are served meanwhile."""
+    with serving(world.data.root, tmp_path / "server", workers=2) as server, server.connect() as connection:
+        connection.sendall(b"GET /livez HTTP/1.1\r\nhost: x\r\n\r\n")
+        assert connection.recv(4096).startswith(b"HTTP/1.1 200")
+        frozen = server.worker_of(connection)
+        assert frozen is not None
+        [other] = set(server.children()) - {frozen}
+        os.kill(frozen, signal.SIGSTOP)
+        connection.sendall(b"GET /livez HTTP/1.1\r\nhost: x\r\n\r\n")
+        with contextlib.suppress(ConnectionResetError):
+            assert connection.recv(4096) == b""
+        eventually(lambda: len(set(server.children()) - {frozen}) == 2, server.said)
+        assert other in server.children()
+        assert "Worker 1 got nothing done for 15 s" in server.log or "Worker 2 got nothing done for 15 s" in server.log
+        eventually(lambda: answers(server) and server.get("/readyz").json["worker_deaths"] == 1, server.said)
+
+
+def test_who_is_frozen() -> None:
+    """A worker that serves and counts on no more, after so many looks; not one that has yet to begin, or is slow."""
+    pulses, loop = Pulses(2), asyncio.new_event_loop()
+    pulses.born(1)
+    assert not any(pulses.look(1) for _ in range(10 * LOOKS)), "it loads"
+    pulses.take(1)
+    for _ in range(2 * MOST):
+        pulses.beat(loop)
+        assert not any(pulses.look(1) for _ in range(LOOKS))
+    assert pulses.look(1)
+    assert not any(pulses.look(0) for _ in range(10 * LOOKS))
+    pulses.born(1)
+    assert not any(pulses.look(1) for _ in range(10 * LOOKS))
+    loop.close()
 
 
 @pytest.mark.parametrize(
