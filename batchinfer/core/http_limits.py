@@ -2,6 +2,7 @@
 
 MAX_URL = 8192  # bytes of path and query
 MAX_BODY = 1 << 20  # bytes of a request's body
+MAX_BODIES = 64 << 20  # bytes of bodies that one worker has and that have not come as a whole
 MAX_VALUES = 64_000  # JSON values in a request's body
 MAX_QUERIES = 1000  # queries in a batch of look-ups
 MAX_TEXTS = 1000  # texts in a batch of matches

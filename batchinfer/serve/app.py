@@ -24,7 +24,7 @@ from batchinfer.errors import shortened
 from batchinfer.serve import batch, docs_page, doorkeeper, match, openapi
 from batchinfer.serve.auth import Authenticator, Latch
 from batchinfer.serve.beside import Beside, repeat
-from batchinfer.serve.body import compressed, is_to_be_compressed, read_body
+from batchinfer.serve.body import Bodies, compressed, is_to_be_compressed
 from batchinfer.serve.doorkeeper import Doorkeeper
 from batchinfer.serve.lookup import LookupRoute, lookup_path
 from batchinfer.serve.metrics import WorkerMetrics, exposition, write_metrics
@@ -84,7 +84,7 @@ class Service:
         )
         self._matches = Beside()
         self.lookups = Beside(waiting=LOOKUPS_WAITING, done="looked up")
-        self.sender = Sender()
+        self._bodies, self.sender = Bodies(), Sender()
         self._doorkeeper = Doorkeeper()
         self._lookup_routes: dict[str, LookupRoute] = {}
         self._starlette = Starlette(
@@ -188,7 +188,7 @@ class Service:
             route = self._lookup_routes[lookup_path(job.name)]
             return _as_asgi(await route.answer_large(request.scope["query_string"], request.headers.get, self.lookups))
         headers = request.scope["headers"]
-        opened, reply = await self.lookups(self._look_up, job, await read_body(headers, request.receive))
+        opened, reply = await self.lookups(self._look_up, job, await self._bodies.read(headers, request.receive))
         for name, count in reply.counts.items():
             self.worker_metrics.counters[name, job.name] += count
         if opened.miss_counter is not None:
@@ -216,7 +216,7 @@ class Service:
         job = self._served_job(request)
         headers = request.scope["headers"]
         if request.method == "POST":
-            body = await read_body(headers, request.receive)
+            body = await self._bodies.read(headers, request.receive)
             wanted = await self._matches(match.MatchRequest.from_body, body)
         else:
             wanted = match.MatchRequest.from_url(request.scope["query_string"])

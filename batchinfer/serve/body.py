@@ -8,38 +8,74 @@ import json
 import re
 from typing import Any
 
-from batchinfer.core.http_limits import MAX_BODY, MAX_VALUES
+from batchinfer.core.http_limits import MAX_BODIES, MAX_BODY, MAX_VALUES
 from batchinfer.serve.problems import Problem
 
 MAX_READ = 8 << 20  # bytes of a body that is too large: a client that is cut off while sending reads no answer
 BODY_SECONDS = 10.0
+AT_ONCE = 0.0  # the time limit of a body that goes
+NO_ROOM = "Too many bodies come in at once, and this one began first: send it again in a moment."
+AGAIN = (("retry-after", "1"), ("connection", "close"))
 WORTH_COMPRESSING = 1024  # bytes
 STRING = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"', re.DOTALL)
 
 
-async def read_body(headers: Any, receive: Any) -> bytes:
-    """The body of a request, bounded in size and time. Raises Problem."""
-    declared = next((value for name, value in headers if name == b"content-length"), b"0")
-    if declared.isdigit() and int(declared) > MAX_READ:
-        raise _too_large()
-    chunks: list[bytes] = []
-    size, more = 0, True
-    try:
-        async with asyncio.timeout(BODY_SECONDS):
-            while more and size <= MAX_READ:
-                message = await receive()
-                if message["type"] == "http.disconnect":
-                    raise Problem("bad-body", "The body was cut off.")
-                piece = message.get("body", b"")
-                size += len(piece)
-                if size <= MAX_BODY:
-                    chunks.append(piece)
-                more = message.get("more_body", False)
-    except TimeoutError as exc:
-        raise Problem("slow-body", f"The body did not come within {BODY_SECONDS:.0f} s.") from exc
-    if size > MAX_BODY:
-        raise _too_large()
-    return b"".join(chunks)
+class Bodies:
+    """The bodies that one worker reads: what it holds of all that have not come as a whole is bounded.
+
+    Who sends one does so in a moment, unless he keeps it back. So where there is no room, the one that began first goes.
+    """
+
+    def __init__(self, room: int = MAX_BODIES) -> None:
+        """room: bytes of them."""
+        self._room = room
+        self._held = dict[asyncio.Timeout, int]()  # by the time limit of each, the first to begin first
+
+    async def read(self, headers: Any, receive: Any) -> bytes:
+        """The body of a request, bounded in size and time. Raises Problem."""
+        declared = next((value for name, value in headers if name == b"content-length"), b"0")
+        if declared.isdigit() and int(declared) > MAX_READ:
+            raise _too_large()
+        limit = asyncio.timeout(BODY_SECONDS)
+        try:
+            async with limit:
+                return await self._pieces(receive, limit)
+        except TimeoutError as exc:
+            if limit.when() == AT_ONCE:
+                raise Problem("busy", NO_ROOM, AGAIN) from exc
+            raise Problem("slow-body", f"The body did not come within {BODY_SECONDS:.0f} s.") from exc
+        finally:
+            self._room += self._held.pop(limit, 0)
+
+    async def _pieces(self, receive: Any, limit: asyncio.Timeout) -> bytes:
+        """The body, as it comes."""
+        chunks: list[bytes] = []
+        size, more = 0, True
+        while more and size <= MAX_READ:
+            message = await receive()
+            if message["type"] == "http.disconnect":
+                raise Problem("bad-body", "The body was cut off.")
+            piece = message.get("body", b"")
+            size += len(piece)
+            more = message.get("more_body", False)
+            if size > MAX_BODY:
+                chunks.clear()
+            else:
+                chunks.append(piece)
+                self._hold(limit, len(piece))
+        if size > MAX_BODY:
+            raise _too_large()
+        return b"".join(chunks)
+
+    def _hold(self, limit: asyncio.Timeout, size: int) -> None:
+        """Takes the room of a piece, if need be that of the bodies that began first."""
+        self._held[limit] = self._held.get(limit, 0) + size
+        self._room -= size
+        while self._room < 0 and self._held:
+            first = next(iter(self._held))
+            self._room += self._held.pop(first)
+            if not first.expired():
+                first.reschedule(AT_ONCE)
 
 
 def _too_large() -> Problem:

@@ -23,7 +23,7 @@ from batchinfer.core.home import JobData
 from batchinfer.serve import app, body
 from batchinfer.serve.apikeys import KeyFile
 from batchinfer.serve.app import Service, Settings
-from batchinfer.serve.body import read_body
+from batchinfer.serve.body import Bodies
 from batchinfer.serve.problems import Problem
 from batchinfer.serve.server import HEADER_SECONDS
 from batchinfer.versions.folders import folder_of
@@ -178,7 +178,7 @@ def test_a_body_that_does_not_come_in_time(monkeypatch: pytest.MonkeyPatch) -> N
         return {"type": "http.request", "body": b" ", "more_body": True}
 
     with pytest.raises(Problem) as refused:
-        asyncio.run(read_body([], trickle))
+        asyncio.run(Bodies().read([], trickle))
     assert refused.value.status == 408
     assert pieces <= 4
 

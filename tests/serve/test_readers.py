@@ -1,4 +1,4 @@
-"""Clients that do not read their replies, or say nothing at all, against real servers."""
+"""Clients that do not read their replies, do not end their bodies, or say nothing at all, against real servers."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from batchinfer.core.http_limits import MAX_UNDER_WAY
+from batchinfer.core.http_limits import MAX_BODIES, MAX_UNDER_WAY
 from batchinfer.serve.doorkeeper import CROWDED
 from tests.factories import LENIENT, imports_job
 from tests.serving import Server, eventually, serving
@@ -79,6 +79,21 @@ def test_clients_that_ask_and_do_not_read(server: Server, request_: bytes) -> No
     finally:
         for client in clients:
             client.close()
+
+
+@pytest.mark.long
+def test_clients_that_do_not_end_their_bodies(server: Server) -> None:
+    """A worker holds so many bytes of bodies and no more: the first to begin are sent away, and whole ones are answered."""
+    before = memory(server)
+    head = b"POST /v1/jobs/shop/lookup HTTP/1.1\r\nhost: x\r\ncontent-length: 1048576\r\n\r\n"
+    with contextlib.ExitStack() as stack:
+        clients = [stack.enter_context(server.connect()) for _ in range(300)]
+        for client in clients:
+            client.sendall(head + b" " * 1_000_000)
+        body = json.dumps({"queries": [{"id": "small"}]}).encode().ljust(1 << 20)
+        assert server.batch("shop", body).json["results"][0]["found"]
+        assert clients[0].recv(4096).startswith(b"HTTP/1.1 503")
+        assert memory(server) < before + MAX_BODIES + (64 << 20)
 
 
 @pytest.mark.long
