@@ -8,6 +8,7 @@ from batchinfer.core.http_limits import MATCH_PLACES, MATCH_SECONDS, MAX_MATCHES
 from batchinfer.errors import UsageError
 
 MOST_NAMED = 2 << 20  # bytes in matcher.bin of what one term names
+MOST_READ = 32 << 20  # of what is read of that for one request; far more than all words of a body name
 LEAST_WRITTEN = 90  # bytes that a match takes as JSON beside its text
 
 
@@ -20,7 +21,10 @@ class TooMuchWork(UsageError):
 
 
 class MatchBudget:
-    """That of one request: all texts of a batch share it. Each method raises what is exceeded, at once."""
+    """That of one request: all texts of a batch share it. Each method raises what is exceeded, at once.
+
+    names: bytes in the file of what one term may name.
+    """
 
     def __init__(
         self,
@@ -34,7 +38,7 @@ class MatchBudget:
 
         names: bytes in the file of what one term names.
         """
-        self._names = names
+        self.names, self._to_read = names, MOST_READ
         self._room, self._most_room = room, room
         self._places, self._most_places = places, places
         self._seconds, self._deadline = seconds, time.monotonic() + seconds
@@ -65,8 +69,16 @@ class MatchBudget:
 
     def need_names(self, size: int) -> None:
         """size: bytes in the file of what a term names."""
-        if size > self._names:
+        if size > self.names:
             raise ResultTooLarge(
-                f"A term in the text names more than a reply has room for, {self._names:,} bytes: "
+                f"A term in the text names more than a reply has room for, {self.names:,} bytes: "
                 "publish with match.generic: drop."
+            )
+
+    def spend_names(self, size: int) -> None:
+        """size: of what a term names, once it is read: all of it may be held until the request is answered."""
+        self._to_read -= size
+        if self._to_read < 0:
+            raise TooMuchWork(
+                f"What the terms in the texts name takes more than {MOST_READ:,} bytes: match fewer or shorter texts."
             )

@@ -12,14 +12,15 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from batchinfer.core.open_file import OpenFile
 from batchinfer.match.budget import MatchBudget
-from batchinfer.match.languages import is_in, is_turkic
+from batchinfer.match.languages import beginnings, is_in, is_turkic
 
 if TYPE_CHECKING:  # it needs the libraries of matching, which a service without matching does not have
     from batchinfer.match.folding import Folding
 
 MOST_KEPT = 8 << 20  # bytes of names in the file: some 50 MB when read; what common terms name is read once
 FEW = 64  # bytes that any names take beside what the file has
-SPELLINGS = 64  # of a pattern that are remembered
+LEAST_NAME = 60  # bytes that a name counts at least: where columns are equal, the file has much less than memory
+RANGE = 40  # bytes that a range of languages counts
 
 
 class Name(NamedTuple):
@@ -84,14 +85,18 @@ def _languages(names: Sequence[Name]) -> list[str] | None:
 class Named:
     """What a pattern stands for, in some languages. Built once and kept, since some terms are much more common."""
 
-    __slots__ = ("_parts", "_spelled", "concepts", "names", "turkic")
+    __slots__ = ("_parts", "concepts", "names", "size", "turkic")
 
-    def __init__(self, names: tuple[Name, ...], *, turkic: bool = False) -> None:
-        """turkic: whether any is of a language whose spellings have to be looked at."""
-        self.names, self.turkic = names, turkic
+    def __init__(self, names: tuple[Name, ...], size: int, turkic: frozenset[str] = frozenset()) -> None:
+        """size: bytes of the file that were read for them. turkic: those of the languages whose spellings have to be looked at."""
+        self.names, self.size, self.turkic = names, size, turkic
         self.concepts = len({repr(name.concept) for name in names})
         self._parts: list[bytes] | None = None
-        self._spelled = dict[str, Named]()
+
+    @property
+    def weight(self) -> int:
+        """What they take, in bytes that stand for some more of memory."""
+        return max(self.size, LEAST_NAME * len(self.names))
 
     def json(self, start: int, end: int, text: str) -> bytes:
         """`Occurrence.flat` as JSON, without its brackets: all but the span is the same each time, and written once."""
@@ -99,15 +104,15 @@ class Named:
             self._parts = _parts(self.names)
         return (b'"start":%d,"end":%d,"text":%b,' % (start, end, _quoted(text).encode())).join(self._parts)
 
-    def spelled(self, text: str, fold: Folding) -> Named:
+    def spelled(self, text: str, fold: Folding, budget: MatchBudget) -> Named:
         """Those whose term is really what stands there: a pattern may be more than one Turkish word's."""
-        found = self._spelled.get(text)
-        if found is None:
-            names = [name for name in self.names if not is_turkic(name.language) or fold.is_spelled(text, name.term)]
-            found = self if len(names) == len(self.names) else Named(tuple(names))
-            if len(self._spelled) < SPELLINGS:
-                self._spelled[text] = found
-        return found
+        wrong = set[str]()
+        for term in {name.term for name in self.names if name.language in self.turkic}:
+            budget.check_time()
+            if not fold.is_spelled(text, term):
+                wrong.add(term)
+        names = [name for name in self.names if name.language not in self.turkic or name.term not in wrong]
+        return self if len(names) == len(self.names) else Named(tuple(names), self.size)
 
 
 class NamedTerms:
@@ -119,25 +124,42 @@ class NamedTerms:
     def __init__(self, file: OpenFile, offsets: array[int], checks: array[int] | None) -> None:
         self._file, self._offsets, self._checks = file, offsets, checks
         self.kept = dict[tuple[int, tuple[str, ...]], Named]()
+        self._spelled = dict[tuple[Named, str], Named]()
         self._room = MOST_KEPT
 
     def __len__(self) -> int:
         return len(self._offsets) - 1
 
     def __call__(self, number: int, ranges: tuple[str, ...], budget: MatchBudget) -> Named:
-        """Those of a pattern, restricted to languages. Raises StoreError, or ResultTooLarge for more than is to be read."""
+        """Those of a pattern, restricted to languages. Raises StoreError, or what is exceeded of the budget."""
         entries = self.kept.get((number, ranges))
         if entries is None:
             size = self._offsets[number + 1] - self._offsets[number] + FEW
             if size < self._file.size:  # what is damaged, reading tells
                 budget.need_names(size)
+            budget.check_time()  # where there is no room to keep them, they are read again and again
             entries = self._read(number, ranges)
-            self._room -= size
-            if self._room < 0:
-                self.kept.clear()
-                self._room = MOST_KEPT - size
+            budget.spend_names(entries.weight)
+            self._make_room(entries.weight + RANGE * len(ranges))
             self.kept[number, ranges] = entries
         return entries
+
+    def spelled(self, entries: Named, text: str, fold: Folding, budget: MatchBudget) -> Named:
+        """The same of a pattern with Turkic terms, where it stands in this spelling."""
+        found = self._spelled.get((entries, text))
+        if found is None:
+            found = entries.spelled(text, fold, budget)
+            self._make_room(entries.weight + len(text))  # that of all, which the key holds
+            self._spelled[entries, text] = found
+        return found
+
+    def _make_room(self, size: int) -> None:
+        """For what is to be kept, if need be that of all that was."""
+        self._room -= size
+        if self._room < 0:
+            self.kept.clear()
+            self._spelled.clear()
+            self._room = MOST_KEPT - size
 
     def terms(self, least: int) -> Iterator[str]:
         """A spelling of each term of which the file has this many bytes. Raises StoreError."""
@@ -158,8 +180,12 @@ class NamedTerms:
             names = tuple(map(Name._make, zip(*whole, strict=False)))
         except (ValueError, IndexError, TypeError) as exc:
             raise self._file.damaged("what a term names cannot be read") from exc
-        named = tuple(name for name in names if is_in(name.language, ranges)) if ranges else names
-        return Named(named, turkic=any(is_turkic(name.language) for name in named))
+        languages, begins = {name.language for name in names}, beginnings(ranges)  # few, however many names
+        if ranges:
+            languages = {language for language in languages if is_in(language, begins)}
+            names = tuple(name for name in names if name.language in languages)
+        turkic = frozenset(language for language in languages if language is not None and is_turkic(language))
+        return Named(names, len(data) + FEW, turkic)
 
 
 _decode = json.JSONDecoder().raw_decode
