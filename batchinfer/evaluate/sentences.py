@@ -28,7 +28,7 @@ from batchinfer.evaluate import stats
 from batchinfer.evaluate.answers import ArmAnswer
 from batchinfer.evaluate.stats import Floats
 from batchinfer.evaluate.terms import TermGroups
-from batchinfer.inputs.csv_file import as_parquet
+from batchinfer.inputs.csv_file import as_parquet, title_hint
 from batchinfer.job.audit_spec import AuditLimits
 from batchinfer.job.reader import Job, placing
 from batchinfer.publish.golden import ANSWER
@@ -139,6 +139,7 @@ def _read_file(
     if missing := [name for name in (*columns, ANSWER) if name not in table.column_names]:
         raise InputError(
             f"{path} has no column {missing[0]}: it needs {ANSWER} and the columns of the template, {', '.join(columns)}."
+            + title_hint(path.name, (*columns, ANSWER), table.column_names)
         )
     found = [_sentence(job, path, row, columns, lists) for row in table.to_pylist()]
     if not found:

@@ -11,7 +11,7 @@ import csv
 import itertools
 import re
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TextIO
 
@@ -27,6 +27,7 @@ DELIMITERS = ",;\t"
 SUFFIXES = (".csv", ".tsv")
 ZIP = b"PK\x03\x04"  # what the files of spreadsheets begin with
 MOST_COLUMNS = 16_384  # as many as a spreadsheet can have
+TITLED = "the file begins with a title, as Numbers writes the names of tables, remove that line."
 MOST_CELL = 16 << 20  # characters; a quote that is never closed would else read all of a large file into one cell
 
 
@@ -68,6 +69,11 @@ def header(path: Path) -> list[str]:
     """The names of a CSV's columns. Raises InputError, OSError or UnicodeDecodeError."""
     with _opened(path) as (lines, delimiter):
         return next(_rows(path, lines, delimiter))[1]
+
+
+def title_hint(name: str, wanted: Collection[str], there: Collection[str]) -> str:
+    """A sentence more where a CSV has none of the columns that are wanted: a title without a delimiter passes for a header."""
+    return f" If {TITLED}" if name.lower().endswith(SUFFIXES) and not set(wanted) & set(there) else ""
 
 
 @contextlib.contextmanager
@@ -201,8 +207,7 @@ def _fault_of_row(row: list[str], width: int) -> str | None:
     if len(row) <= width:
         return None
     said = f"the row has {len(row)} cells, but the header has {width}: put quotes around cells that hold the delimiter"
-    title = ", or, if the file begins with a title, as Numbers writes the names of tables, remove that line"
-    return f"{said}{title if width == 1 else ''}."
+    return f"{said}, or, if {TITLED}" if width == 1 else f"{said}."
 
 
 def _first_not_utf8(path: Path) -> int:

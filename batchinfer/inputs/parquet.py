@@ -21,6 +21,7 @@ from batchinfer.core.columns import Column, Kind
 from batchinfer.core.database import LIST_ROWS
 from batchinfer.errors import InputError, did_you_mean
 from batchinfer.inputs.convert import ARROW_TYPES, Faults, convert, json_value, kind_of, stored_type
+from batchinfer.inputs.csv_file import title_hint
 from batchinfer.inputs.list_file import ListFile
 from batchinfer.inputs.shortest import Form, form_of
 from batchinfer.job.spec import InputSpec
@@ -249,7 +250,7 @@ def _check_columns(names: Sequence[str], schema: pa.Schema, file: ListFile, spec
             raise InputError(f"The column {name!r} cannot be used: give it a name in the list, without U+0000.")
         if name not in counts:
             there = [other for other in schema.names if not other.startswith("\x1f")]  # those are ours
-            hint = did_you_mean(name, there) or f"it has {', '.join(there)}."
+            hint = (did_you_mean(name, there) or f"it has {', '.join(there)}.") + title_hint(file.name, names, there)
             raise UnfitList(f"{file.name} has no column {name}: {hint}", at=_naming(name, spec), column=name)
         if counts[name] > 1:
             raise InputError(f"{file.name} has the column {name} more than once: rename one of them.")

@@ -11,6 +11,9 @@ from batchinfer.core.memory import VARIABLE
 from batchinfer.errors import InputError
 from batchinfer.inputs import csv_file
 from batchinfer.inputs.csv_file import as_parquet
+from batchinfer.inputs.list_file import ListFile
+from batchinfer.inputs.parquet import ListSource
+from batchinfer.job.spec import InputSpec
 from tests.factories import write
 
 READ = [
@@ -138,3 +141,12 @@ def test_long_cells_are_held_a_few_at_a_time(tmp_path: Path, monkeypatch: pytest
     path.write_text("a,b\n" + "".join(f"{number},{'x' * 300_000}\n" for number in range(20)), encoding="utf-8")
     made = pq.ParquetFile(as_parquet(path, tmp_path))
     assert (made.num_row_groups > 2, made.metadata.num_rows) == (True, 20)
+
+
+def test_a_title_that_passes_for_a_header(tmp_path: Path) -> None:
+    """Where a CSV has none of the columns that are wanted, what may be the matter is said."""
+    path = tmp_path / "words.csv"
+    path.write_bytes(b"Table 1\nid;text\n1;x\n")
+    file = ListFile(as_parquet(path, tmp_path))
+    with pytest.raises(InputError, match=r"no column id: it has Table 1\. If the file begins with a title, as Numbers"):
+        ListSource([file], InputSpec(path="words.csv", key=["id"]), [])
