@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import logging
 import os
+import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -19,6 +21,9 @@ from batchinfer.errors import MissingExtra, ModelError, StoreError
 from batchinfer.job.model_spec import ModelSpec
 from batchinfer.job.reader import Job
 
+log = logging.getLogger("batchinfer")  # shown on standard error, as waits for locks are
+PIECE = 1 << 20  # bytes of a file that are read at a time
+SILENT_SECONDS, SAY_SECONDS = 1.0, 10.0  # of reading, before the first word and between two
 SHOWN_DIGITS = 12  # of a commit or digest
 LOADED = ("*.json", "*.safetensors", "*.jinja", "*.model", "*.txt")  # files of a hub model that training looks at
 OTHER_FORMS = ("*/*", "consolidated*")  # the same weights once more, as others load them
@@ -227,13 +232,33 @@ def folder_digest(folder: Path) -> str:
     known = _known_digests()
     if (entry := known.get(str(folder))) is not None and entry[0] == stamp:
         return entry[1]
-    whole = hashlib.sha256()
+    whole, reading = hashlib.sha256(), _Reading(folder, sum(path.stat().st_size for path in files))
     for path in files:
-        with path.open("rb") as file:
-            inner = hashlib.file_digest(file, "sha256").hexdigest()
-        whole.update(os.fsencode(path.relative_to(folder)) + f"\0{inner}\n".encode())
+        inner = hashlib.sha256()
+        with path.open("rb", buffering=0) as file:
+            while piece := file.read(PIECE):
+                inner.update(piece)
+                reading.tell(len(piece))
+        whole.update(os.fsencode(path.relative_to(folder)) + f"\0{inner.hexdigest()}\n".encode())
     _remember_digests(known | {str(folder): (stamp, whole.hexdigest())})
     return whole.hexdigest()
+
+
+class _Reading:
+    """Says how far it is, where reading a folder takes more than a moment: models have many gigabytes."""
+
+    def __init__(self, folder: Path, size: int) -> None:
+        self._folder, self._size, self._read = folder, size, 0
+        self._next = time.monotonic() + SILENT_SECONDS
+
+    def tell(self, more: int) -> None:
+        self._read += more
+        if time.monotonic() > self._next:
+            log.warning(
+                "Reading %s once, to know it by its files: %.1f of %.1f GB ...",
+                self._folder, self._read / 1e9, self._size / 1e9,
+            )  # fmt: skip
+            self._next += SAY_SECONDS
 
 
 def _known_digests() -> dict[str, tuple[list[Any], str]]:

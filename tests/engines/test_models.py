@@ -64,6 +64,18 @@ def test_a_memory_that_cannot_be_used_costs_time_alone(folder: Path, digests: Pa
     assert models.folder_digest(folder) == first
 
 
+def test_reading_a_large_folder_says_how_far_it_is(
+    folder: Path, digests: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A model of many gigabytes takes minutes, once; one that is read in a moment, or known, takes no word."""
+    models.folder_digest(folder)
+    assert caplog.messages == []
+    digests.unlink()
+    monkeypatch.setattr(models, "SILENT_SECONDS", -1.0)
+    models.folder_digest(folder)
+    assert caplog.messages == [f"Reading {folder} once, to know it by its files: 0.0 of 0.0 GB ..."]
+
+
 def test_files_of_a_hub_model_are_those_in_the_hubs_cache(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of its commit; where they cannot be had nobody guesses. A folder is its own."""
     asked = list[tuple[str, str | None]]()
