@@ -18,18 +18,20 @@ import random
 import sys
 import tempfile
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from types import MappingProxyType
+from typing import Self
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from batchinfer.cache.store import Store
+from batchinfer.core.cost import Devices
 from batchinfer.core.home import JobData
 from batchinfer.core.records import Failure, Generation, Message, Prompt
-from batchinfer.engines.protocol import EngineInfo, Task
+from batchinfer.engines.protocol import EngineInfo, NodeWork, Task
 from batchinfer.engines.tokenizer import Tokenizer
 from batchinfer.job import reader
 from batchinfer.pipeline import run
@@ -138,8 +140,23 @@ class WordTokenizer(Tokenizer):
 class ScriptedEngine:
     """Answers at once: with the prompt, or with a short text."""
 
+    devices = Devices("cpu", 1)
+    nodes: Mapping[str, NodeWork] = MappingProxyType({})
+
     def __init__(self, *, echoes: bool) -> None:
         self._echoes = echoes
+
+    def start(self) -> None:
+        """Nothing is loaded."""
+
+    def close(self) -> None:
+        """Nothing was held."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
     def wait_ready(self) -> EngineInfo:
         return EngineInfo(1 << 40, 8, "a script")
@@ -167,7 +184,7 @@ def scripted_run(home: str, job: str, *, echoes: bool) -> None:
     """A run without publishing, in this process."""
     vars(run)["Tokenizer"] = WordTokenizer
     loaded = reader.load(job, {})
-    engine: Any = ScriptedEngine(echoes=echoes)
+    engine = ScriptedEngine(echoes=echoes)
     run.run(loaded, JobData(Path(home), loaded.name), Options(publish=False, yes=True), Silent(), engine)
 
 
