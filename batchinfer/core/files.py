@@ -153,5 +153,5 @@ def os_errors(path: Path) -> Iterator[None]:
     except OSError as exc:
         advice = "Free space" if exc.errno in (errno.ENOSPC, errno.EDQUOT) else "Fix that"
         raise StoreError(
-            f"{exc.filename or path} cannot be written: {exc.strerror}. {advice}, then run again."
+            f"{exc.filename or path} cannot be written: {os.strerror(exc.errno) if exc.errno else exc}. {advice}, then run again."
         ) from exc

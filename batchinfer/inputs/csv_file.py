@@ -19,9 +19,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from batchinfer.core.database import TEXT_ROWS
+from batchinfer.core.files import os_errors
 from batchinfer.core.memory import batch_bytes
 from batchinfer.errors import InputError
-from batchinfer.inputs.list_file import MOST_LINE, conversion, is_parquet, unreadable
+from batchinfer.inputs.list_file import MOST_LINE, conversion, is_parquet, readable, unreadable
 
 DELIMITERS = ",;\t"
 SUFFIXES = (".csv", ".tsv")
@@ -37,7 +38,8 @@ def as_parquet(
     """A Parquet file with what a CSV holds: all columns text, empty cells null. The path of a Parquet file is returned.
 
     The CSV is UTF-8 or UTF-16, has commas, semicolons or tabs between its cells, and a header.
-    The file is made below `scratch` and has the CSV's name. Raises InputError, with the line, and for what is neither.
+    The file is made below `scratch` and has the CSV's name. Raises InputError, with the line, and for what is neither,
+    and StoreError where it cannot be made.
 
     line: the name of a column to add, with the line in which each row begins; the header is line 1.
     known: columns that are called so whatever their case in the header.
@@ -129,8 +131,8 @@ def _write(path: Path, target: Path, line: str | None, known: Sequence[str], row
         names = _called(names, known)
         texts = pa.schema([(name, pa.string()) for name in names])
         schema = texts if line is None else texts.append(pa.field(line, pa.int64()))
-        with pq.ParquetWriter(target, schema) as writer:
-            for batch in _batches(rows, rows_at_once):
+        with os_errors(target), pq.ParquetWriter(target, schema) as writer:
+            for batch in readable(path, _batches(rows, rows_at_once)):
                 columns = zip(*(row for _, row in batch), strict=True)
                 cells = [pa.array([cell or None for cell in column], pa.string()) for column in columns]
                 cells += [] if line is None else [pa.array([number for number, _ in batch], pa.int64())]

@@ -172,14 +172,11 @@ def is_text_file(path: Path) -> bool:
 
 
 def parquet_of(path: Path, scratch: Path) -> Path:
-    """A Parquet file below `scratch` with the rows of a CSV, whose cells are texts, or of JSON lines. Raises InputError."""
+    """A Parquet file below `scratch` with the rows of a CSV, whose cells are texts, or of JSON lines. Raises InputError or StoreError."""
     if path.suffix.lower() not in JSON_SUFFIXES:
         return csv_file.as_parquet(path, scratch)
     target = Path(tempfile.mkdtemp(dir=scratch)) / path.name
-    try:
-        lines_as_parquet(path, target)
-    except OSError as exc:
-        raise InputError(f"{path} cannot be read: {exc.strerror}.") from exc
+    lines_as_parquet(path, target)
     return target
 
 

@@ -13,9 +13,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from batchinfer.core.database import TEXT_ROWS
+from batchinfer.core.files import os_errors
 from batchinfer.core.memory import batch_bytes
 from batchinfer.errors import InputError, shortened
-from batchinfer.inputs.list_file import MOST_LINE
+from batchinfer.inputs.list_file import MOST_LINE, readable
 
 DEEPEST = 32  # levels of lists and objects within each other, of which Parquet can read that many again
 MOST_NAMES = 1_000  # of all objects together, inner ones too: each is a column, which has a value or null in each row
@@ -32,17 +33,17 @@ class _Lines:
 
 
 def lines_as_parquet(path: Path, target: Path) -> None:
-    """Writes a Parquet file with what a file of JSON lines holds. Raises InputError, with the line, and OSError.
+    """Writes a Parquet file with what a file of JSON lines holds. Raises InputError, with the line, or StoreError.
 
     A name that an object lacks is null there. The file is read twice: what a column is all its rows tell.
     """
     schema = pa.schema([])
-    for lines in _batches(path):
+    for lines in readable(path, _batches(path)):
         schema = _unified(path, schema, lines)
     if not schema.names:
         raise InputError(f"{path} is empty: write an object a line.")
-    with pq.ParquetWriter(target, schema) as writer:
-        for lines in _batches(path):
+    with os_errors(target), pq.ParquetWriter(target, schema) as writer:
+        for lines in readable(path, _batches(path)):
             writer.write_batch(pa.record_batch([_column(path, field, lines) for field in schema], schema=schema))
 
 

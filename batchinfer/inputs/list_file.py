@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
+from typing import Self, TypeVar
 from urllib.parse import unquote
 
 import pyarrow as pa
@@ -16,6 +16,7 @@ from batchinfer.core.parquet_batches import row_batches
 from batchinfer.core.sql import literal
 from batchinfer.errors import InputError, shortened
 
+T = TypeVar("T")
 MOST_LINE = 64 << 20  # characters or bytes of a text file's line; a file without line ends would else be read whole
 NULL = "__HIVE_DEFAULT_PARTITION__"
 MAGIC = b"PAR1"  # what a Parquet file begins with
@@ -110,6 +111,14 @@ def is_parquet(path: Path) -> bool:
     """Whether a file begins as Parquet does. Raises OSError."""
     with path.open("rb") as file:
         return file.read(len(MAGIC)) == MAGIC
+
+
+def readable(path: Path, parts: Iterable[T]) -> Iterator[T]:
+    """What a file is read into. Raises InputError where it cannot be, so that other OSErrors are of what is written of it."""
+    try:
+        yield from parts
+    except OSError as exc:
+        raise InputError(f"{path} cannot be read: {exc.strerror}.") from exc
 
 
 def unreadable(path: Path, exc: Exception) -> InputError:

@@ -12,11 +12,13 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 
 from batchinfer.cache.store import Store
 from batchinfer.core.home import JobData
 from batchinfer.errors import StoreError
+from batchinfer.inputs.files import parquet_of
 from batchinfer.pipeline.run import run
 from batchinfer.planning.prepare import Options
 from tests.tiny import (
@@ -237,6 +239,18 @@ def test_a_disk_that_fills_up_while_a_version_is_built(small_disk: Path, tmp_pat
         (small_disk / "filler").unlink()
         report = run(job, data, Options(), RecordingConsole(), pool)
     assert (report.cached, report.generated, report.version) == (600, 0, 1)
+
+
+@pytest.mark.parametrize("name", ["list.csv", "list.jsonl"])
+def test_a_disk_without_room_for_a_list_is_no_fault_of_the_list(small_disk: Path, tmp_path: Path, name: str) -> None:
+    """What cannot be written of a text file is told of the disk; the file itself can be read."""
+    lines = [f'{{"text": "{text}"}}' for text in LONG_TEXTS[:1000]]
+    (tmp_path / name).write_text("\n".join(["text", *LONG_TEXTS[:1000]] if name == "list.csv" else lines))
+    filler = fill(small_disk, 8192)
+    with pytest.raises(StoreError, match=r"cannot be written: No space left on device\. Free space, then run again\.$"):
+        parquet_of(tmp_path / name, small_disk)
+    filler.unlink()
+    assert pq.read_table(parquet_of(tmp_path / name, small_disk))["text"].to_pylist() == LONG_TEXTS[:1000]
 
 
 @pytest.mark.long
