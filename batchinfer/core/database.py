@@ -28,7 +28,8 @@ VECTOR = 2048  # rows that DuckDB works on together
 LIST_ROWS = 65_536  # of lists: keys and other short values
 TEXT_ROWS = 16_384  # of predictions and of what people write: such texts may be long
 
-FULL = ("No space left", "Could not write", "failed to offload")  # what DuckDB says of a full disk
+UNWRITTEN = "CHECKPOINT during DETACH failed"  # of an attached file, whose log has the rest
+FULL = ("No space left", "Could not write", "failed to offload", UNWRITTEN)  # what DuckDB says of a full disk
 NEWER = ("newer version", "storage version", "serialization")
 DAMAGED = ("Corrupt database file", "not a valid DuckDB database file", "Could not read enough bytes", "checksum")
 
@@ -85,7 +86,7 @@ def detach(connection: duckdb.DuckDBPyConnection, name: str) -> bool:
     try:
         connection.execute(f"DETACH {name}")
     except duckdb.IOException as exc:
-        if "CHECKPOINT during DETACH failed" not in str(exc):
+        if UNWRITTEN not in str(exc):
             raise
         return False
     return True

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -275,6 +276,28 @@ def test_an_import_is_in_or_out_on_a_full_disk(
         filler.unlink()
         assert imported(data) == ends[-1][1]
     assert set(ends) == {(1, 0), (0, 2000)}
+
+
+@pytest.mark.long
+def test_an_entry_stays_or_goes_on_a_full_disk(
+    small_disk: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """However much room there is for the cache without it, what is said is so, and names the disk."""
+    cli = Cli(monkeypatch, capsys, small_disk / "home")
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    texts = [f"{number:05d}" * 20 for number in range(2000)]
+    folder = write_job(tmp_path / "shop", {"text": texts})
+    file = write_job(tmp_path / "answers", {"text": texts, "prediction": texts}) / "queries.parquet"
+    data = JobData(small_disk / "home", "shop")
+    assert cli("import", folder, file).code == 0
+    for leave in (0, 10_000, 40_000, 100_000, 200_000, 300_000, 500_000):
+        filler = fill(small_disk, leave)
+        failed = cli("forget", folder, f"text={texts[7]}", "--yes")
+        assert (failed.code, imported(data)) == (1, 2000)
+        assert re.search("the disk is full|No space left on device", failed.err.splitlines()[-1]), failed.err
+        filler.unlink()
+    assert cli("forget", folder, f"text={texts[7]}", "--yes").code == 0
+    assert imported(data) == 1999
 
 
 def imported(data: JobData) -> int:
