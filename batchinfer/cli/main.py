@@ -168,6 +168,8 @@ def _refused(exc: OSError) -> BatchinferError:
     """What the system would not do, and where."""
     if exc.errno == errno.ENAMETOOLONG:
         return UsageError(f"{shortened(str(exc.filename))} is too long for a path: a name has at most 255 bytes.")
+    if exc.errno in (errno.ENOSPC, errno.EDQUOT) and exc.filename is None:
+        return StoreError(f"A file could not be written: {exc.strerror}. Free space, then run again.")
     return StoreError(f"{exc.filename}: {exc.strerror}" if exc.filename is not None else str(exc))
 
 

@@ -26,6 +26,7 @@ DAMAGE: tuple[type[Exception], ...] = (
 UNREAD: tuple[type[Exception], ...] = (OSError, *DAMAGE)
 """The same, and what opening it can raise."""
 
+DISK_FULL = "the disk is full. Free space, then run again."
 FIX_PERMISSIONS = "Fix its permissions, or choose another data folder with --home."
 
 
@@ -143,6 +144,11 @@ def replace_durably(draft: Path, path: Path) -> None:
     sync_folder(path.parent)
 
 
+def is_full(exc: OSError) -> bool:
+    """Whether it says that a disk is full, or what this user may have of it."""
+    return exc.errno in (errno.ENOSPC, errno.EDQUOT)
+
+
 @contextlib.contextmanager
 def os_errors(path: Path) -> Iterator[None]:
     """Turns file-system errors into sentences that say what to do."""
@@ -151,7 +157,7 @@ def os_errors(path: Path) -> Iterator[None]:
     except PermissionError as exc:
         raise StoreError(f"Permission denied for {exc.filename or path}. {FIX_PERMISSIONS}") from exc
     except OSError as exc:
-        advice = "Free space" if exc.errno in (errno.ENOSPC, errno.EDQUOT) else "Fix that"
+        advice = "Free space" if is_full(exc) else "Fix that"
         raise StoreError(
             f"{exc.filename or path} cannot be written: {os.strerror(exc.errno) if exc.errno else exc}. {advice}, then run again."
         ) from exc

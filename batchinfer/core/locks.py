@@ -98,8 +98,9 @@ def _try_lock(handle: int) -> bool:
 
 
 def _sign(handle: int, doing: str) -> None:
-    os.ftruncate(handle, 0)
-    os.pwrite(handle, f"{doing} (process {os.getpid()})\n".encode(), 0)
+    with contextlib.suppress(OSError):  # on a full disk it is held without a name
+        os.ftruncate(handle, 0)
+        os.pwrite(handle, f"{doing} (process {os.getpid()})\n".encode(), 0)
 
 
 def _holder(handle: int) -> str:

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
-from batchinfer.core.files import fault_of_path, os_errors, real_path, sync_folder
-from batchinfer.errors import UsageError
+from batchinfer.core.files import DISK_FULL, fault_of_path, is_full, os_errors, real_path, sync_folder
+from batchinfer.errors import StoreError, UsageError
 
 STDOUT = "-"
 
@@ -74,10 +74,15 @@ class OutputFile:
     def draft(self) -> Iterator[Path]:
         """A file to write, which becomes the output as a whole at the end.
 
-        Raises UsageError before anything is done if the file cannot be written.
+        Raises UsageError before anything is done if the file cannot be written, and StoreError where the disk is full.
         """
-        with _printed() if self.path is None else _replaced(self.path) as draft:
-            yield draft
+        try:
+            with _printed() if self.path is None else _replaced(self.path) as draft:
+                yield draft
+        except OSError as exc:
+            if not is_full(exc):
+                raise
+            raise StoreError(f"{self} cannot be written: {DISK_FULL}") from exc
 
 
 def _chosen(chosen: str | None, formats: Sequence[OutputFormat]) -> OutputFormat:

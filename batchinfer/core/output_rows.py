@@ -13,7 +13,8 @@ import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from batchinfer.core.database import COPY_OPTIONS, ROW_GROUP, TEXT_ROWS, record_batches
+from batchinfer.core.database import COPY_OPTIONS, FULL, ROW_GROUP, TEXT_ROWS, first_line, record_batches
+from batchinfer.core.files import DISK_FULL
 from batchinfer.core.long_texts import LongTexts, in_json
 from batchinfer.core.output import OutputFile, OutputFormat
 from batchinfer.core.set_aside import SetAside
@@ -49,11 +50,12 @@ def write_output(
                 file.writelines(
                     _lines(db, sql, line, texts, json_texts if output.format == OutputFormat.JSONL else None)
                 )
-    except duckdb.IOException as exc:
-        raise StoreError(f"{output} cannot be written: {str(exc).splitlines()[0]}") from exc
-    except OSError as exc:
-        # Without a number it is Arrow's, which had it from DuckDB.
-        raise StoreError(f"{output} cannot be written: {exc.strerror or str(exc).splitlines()[0]}.") from exc
+    except (duckdb.IOException, OSError) as exc:
+        if any(sign in str(exc) for sign in FULL):
+            raise StoreError(f"{output} cannot be written: {DISK_FULL}") from exc
+        # Without a number it is DuckDB's, or Arrow's, which had it from DuckDB.
+        why = exc.strerror if isinstance(exc, OSError) and exc.strerror else first_line(exc)
+        raise StoreError(f"{output} cannot be written: {why}.") from exc
 
 
 def _write_parquet(db: duckdb.DuckDBPyConnection, sql: str, draft: Path, texts: LongTexts) -> None:

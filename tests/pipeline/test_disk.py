@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import os
 import re
@@ -18,6 +19,7 @@ import pytest
 
 from batchinfer.cache.store import Store
 from batchinfer.core.home import JobData
+from batchinfer.core.output import OutputFile
 from batchinfer.errors import StoreError
 from batchinfer.inputs.files import parquet_of
 from batchinfer.pipeline.run import run
@@ -298,6 +300,36 @@ def test_an_entry_stays_or_goes_on_a_full_disk(
         filler.unlink()
     assert cli("forget", folder, f"text={texts[7]}", "--yes").code == 0
     assert imported(data) == 1999
+
+
+@pytest.mark.parametrize("leave", [0, 6_000, 30_000])
+@pytest.mark.long
+def test_what_people_ask_for_on_a_full_disk(
+    small_disk: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], leave: int
+) -> None:
+    """Files of every kind, copies and keys: the sentence names what could not be written and the disk, and nothing is half there."""
+    cli = Cli(monkeypatch, capsys, tmp_path / "home")
+    texts = [hashlib.sha256(str(number).encode()).hexdigest() for number in range(3000)]
+    folder = write_job(tmp_path / "shop", {"text": texts})
+    file = write_job(tmp_path / "answers", {"text": texts, "prediction": texts}) / "queries.parquet"
+    assert (cli("import", folder, file).code, cli("publish", folder, "--yes").code) == (0, 0)
+    filler = fill(small_disk, leave)
+    commands = [
+        *(["export", folder, small_disk / f"out.{ending}"] for ending in ("parquet", "csv", "jsonl")),
+        ["copy", folder, small_disk / "copy"],
+    ]
+    for command in commands:
+        failed = cli(*command)
+        assert failed.code == 1, command
+        last = failed.err.splitlines()[-1]
+        assert re.search(r"(disk is full|No space left on device)\. Free space", last), last
+        assert str(small_disk) in last
+    output = OutputFile.of(str(small_disk / "out.csv"), None)
+    with pytest.raises(StoreError, match="the disk is full"), output.draft() as draft:  # as reviews are written
+        draft.write_text("x" * 100_000, encoding="utf-8")
+    filler.unlink()
+    assert not [path for path in small_disk.rglob("*") if path.name.startswith("out")]
+    assert cli("copy", folder, small_disk / "copy").code == 0
 
 
 def imported(data: JobData) -> int:
