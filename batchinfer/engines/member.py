@@ -22,7 +22,7 @@ class Member:
     loaded: what it says of itself; None while it loads.
     prompts: sent to it and not answered yet, by key.
     alone: whether it works on one suspect of a crash and on nothing else.
-    is_out: whether nothing more is expected of it, since it could not be loaded and others are.
+    is_out: whether nothing more is expected of it, since it cannot do the work and others can.
     heard: when it last sent something or was given work, by the monotonic clock.
     """
 
@@ -56,10 +56,12 @@ class Member:
             return False
         return time.monotonic() - self.heard > (stall_seconds if self.loaded is not None else LOAD_SECONDS)
 
-    def leave_out(self) -> None:
-        """Ends it for good."""
-        self.is_out = True
+    def leave_out(self) -> list[Prompt]:
+        """Ends it for good; returns what it had not answered."""
+        left = list(self.prompts.values())
+        self.is_out, self.loaded, self.prompts = True, None, {}
         self.process.kill()
+        return left
 
     def stop(self) -> None:
         """Ends it: in order if it is idle, at once if not."""

@@ -202,12 +202,12 @@ class EnginePool:
                 self._suspects.append(prompt)
 
     def _goes_on_without(self, member: Member, said: str) -> bool:
-        """Leaves out a process that cannot be loaded, if work may begin with fewer and others load or are loaded."""
+        """Leaves out a process that cannot do the work, if that may begin with fewer and others load or are loaded."""
         others = [each for each in self._members if each is not member and not each.is_out]
         if self._least == len(self._placements) or all(each.process.node is None for each in others):
             return False
         self._info(f"{said} The others go on without it. What it printed is in {self._log}.")
-        member.leave_out()
+        (self._suspects if member.alone else self._returned).extend(member.leave_out())
         return True
 
     def _spawn(self, placement: Placement) -> Member:

@@ -6,6 +6,7 @@ import os
 import signal
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -227,6 +228,25 @@ def test_the_others_go_on_without_one_that_cannot_be_loaded(log: Path, diary: st
     config = EngineConfig("a script", options={"loads": [fault, fault], "diary": diary})
     with EnginePool(config, places, log, driver=DRIVER, least=1) as pool, pytest.raises((ModelError, Stopped)):
         pool.wait_ready()
+
+
+def launch_two_scripts(driver: str, config: EngineConfig, placement: Placement, log: Path) -> LocalProcess:
+    """Starts an engine that on any core but the first has nothing to answer with."""
+    options = config.options | {"answer": "echo" if placement.cores == (0,) else None}
+    return launch_here(driver, replace(config, options=options), placement, log)
+
+
+def test_one_that_cannot_go_on_with_its_work_gives_it_back(log: Path) -> None:
+    """A process that is ready and then cannot do a task, as one with another vLLM, is left out; others get its prompts."""
+    said = list[str]()
+    config, places = EngineConfig("a script", options={"slow": 0.01}), [Placement(cores=(core,)) for core in range(2)]
+    with EnginePool(
+        config, places, log, driver=DRIVER, launch=launch_two_scripts, least=1, info=said.append
+    ) as pool:
+        while not said:
+            assert texts(list(pool.generate(TASK, prompts(*range(60))))) == echoes(*range(60))
+    [sentence] = said
+    assert "no answer for" in sentence
 
 
 def test_while_nothing_can_answer_a_wait_can_be_ended(log: Path, diary: str) -> None:
