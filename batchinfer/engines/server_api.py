@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import email.utils
+import io
 import json
 import tempfile
 import time
@@ -37,6 +38,7 @@ GONE = (404, 405, 408, 425, 502, 504)
 NOT_FOUND = 404
 SHED = (429, 503)  # with or without Retry-After: too much at once
 SAID = 300  # characters of what a server says that a sentence repeats
+Body = bytes | BinaryIO | None
 
 
 class ServerFault(Exception):
@@ -115,7 +117,9 @@ class ServerApi:
         """Sends a file as a form does; what the server answers, as JSON. Raises a ServerFault."""
         file: tuple[str, str | bytes, str] = (name, content, "application/jsonl")
         body, kind = urllib3.encode_multipart_formdata([*fields.items(), ("file", file)])
-        return self._json("POST", path, body, {"content-type": kind}, None)
+        # In pieces, as of a file: bytes would have to be sent whole within the seconds that a connection may take.
+        headers = {"content-type": kind, "content-length": str(len(body))}
+        return self._json("POST", path, io.BytesIO(body), headers, None)
 
     def download(self, path: str, file: BinaryIO) -> None:
         """Writes the content of a path, which may be large, to a temporary file. Raises a ServerFault, or StoreError.
@@ -131,7 +135,7 @@ class ServerApi:
         self._pool.clear()
 
     def _json(
-        self, method: str, path: str, body: bytes | None, headers: Mapping[str, str], seconds: float | None
+        self, method: str, path: str, body: Body, headers: Mapping[str, str], seconds: float | None
     ) -> Any:
         deadline = time.monotonic() + (seconds or self._stall_seconds)
         with self._reply(method, path, body, headers, seconds) as reply:
@@ -148,7 +152,7 @@ class ServerApi:
         self,
         method: str,
         path: str,
-        body: bytes | None,
+        body: Body,
         headers: Mapping[str, str],
         seconds: float | None,
         *,
@@ -170,12 +174,14 @@ class ServerApi:
         except ReadTimeoutError as exc:
             raise Broken(f"did not answer within {timeout.read_timeout:g} s", is_lost=True) from exc
         except ProtocolError as exc:
+            if any(isinstance(each, TimeoutError) for each in exc.args):
+                raise Broken(f"took nothing of what was sent to it for {CONNECT_SECONDS:g} s", is_lost=True) from exc
             raise Broken("broke off the connection in the middle of a reply", is_lost=True) from exc
         except (HTTPError, OSError) as exc:
             raise Away(f"cannot be reached: {_words(exc)}") from exc
 
     def _sent(
-        self, method: str, url: str, body: bytes | None, headers: Mapping[str, str], timeout: urllib3.Timeout
+        self, method: str, url: str, body: Body, headers: Mapping[str, str], timeout: urllib3.Timeout
     ) -> urllib3.BaseHTTPResponse:
         return self._pool.request(
             method,

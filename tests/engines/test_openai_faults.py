@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import socket
+import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -9,7 +13,7 @@ from typing import Any
 import pytest
 
 from batchinfer.core.records import Failure, Generation
-from batchinfer.engines.server_api import ServerApi
+from batchinfer.engines.server_api import Broken, ServerApi
 from batchinfer.errors import CutShort, Stopped, UsageError
 from tests.engines.test_openai import ASK, TEN_MINUTES, Bench, StagedTime, prompts
 from tests.openai_server import BUSY, HALF, PAGE, Fault, card, serving
@@ -127,3 +131,32 @@ def test_a_proxy_that_is_none(address: str, monkeypatch: pytest.MonkeyPatch) -> 
     with pytest.raises(UsageError, match="The proxy that the environment names for http is no address") as refused:
         ServerApi("http://api.example.org/v1", None, connections=1, stall_seconds=1.0)
     assert "secret" not in str(refused.value)
+
+
+PIECE = 1 << 18
+
+
+def read_slowly(listener: socket.socket) -> None:
+    """Takes one request, a piece at a time, and answers it."""
+    with contextlib.suppress(OSError), listener.accept()[0] as connection, connection.makefile("rb") as file:
+        head = b"".join(iter(file.readline, b"\r\n")).lower()
+        left = int(head.partition(b"content-length:")[2].split()[0])
+        while left > 0:
+            left -= len(file.read1(PIECE))
+            time.sleep(0.02)
+        connection.sendall(b"HTTP/1.1 200 OK\r\ncontent-length: 14\r\n\r\n" + b'{"id": "file"}')
+
+
+def test_a_large_file_takes_as_long_as_the_line_needs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also longer than a connection may take; a server that takes nothing of it is told."""
+    monkeypatch.setattr("batchinfer.engines.server_api.CONNECT_SECONDS", 1.0)
+    content = bytes(100 * PIECE)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, PIECE)
+        api = ServerApi(f"http://127.0.0.1:{listener.getsockname()[1]}", None, connections=1, stall_seconds=30.0)
+        thread = threading.Thread(target=read_slowly, args=(listener,))
+        thread.start()
+        assert api.upload("/files", "part.jsonl", content, {}) == {"id": "file"}
+        thread.join()
+        with pytest.raises(Broken, match="took nothing of what was sent to it for 1 s"):
+            api.upload("/files", "part.jsonl", content, {})
