@@ -21,6 +21,7 @@ from batchinfer.job.engine_spec import MOST_IN_FLIGHT, OpenAISpec
 from batchinfer.job.reader import Job
 
 SUSPECT = 2  # failed answers to one prompt, after which it is asked alone
+SILENT_SECONDS = 60.0  # that a server may have too much to do before that is worth a word
 
 
 class OpenAIEngine(ServerEngine):
@@ -43,13 +44,16 @@ class OpenAIEngine(ServerEngine):
             tuple[Asked, ServerFault]
         ] = []  # of which a look shows whether they or the server are to blame
         self._failed: deque[Failure] = deque()
+        self._alone: Asked | None = None  # a suspect that is in flight
+        self._done = self._looks = 0  # answers and refusals; looks at a server that was away, and that it stood
+        self._told_of = -1.0  # when it last did its work, before it was said that it has too much to do
         self._ended: Stopped | None = None  # why nothing more is sent
 
     def generate(self, task: Task, prompts: Iterable[Prompt]) -> Iterator[Generation | Failure]:
         for left in (self._again, self._suspects, self._doubted, self._failed):
             left.clear()
         self._replies.forget()
-        self._flow.in_flight, self._ended = 0, None
+        self._flow.in_flight, self._ended, self._alone = 0, None, None
         dialect, waiting = self._dialect(task), iter(prompts)
         self._heard, is_read = self._clock.now(), False
         while True:
@@ -64,19 +68,36 @@ class OpenAIEngine(ServerEngine):
         """Sends what may be sent now; returns whether the prompts are read to their end."""
         if self._ended is not None:  # then they mostly end by themselves
             return is_read or next(waiting, None) is None
-        while self._away is None and self._flow.room(self._clock.now()):
+        while self._away is None and self._alone is None and self._flow.room(self._clock.now()):
             if self._suspects:
                 if not self._flow.in_flight:
-                    self._send(dialect, self._suspects.popleft())
+                    self._alone = self._suspects.popleft()
+                    self._send(dialect, self._alone)
                 return is_read
-            if self._again:
-                self._send(dialect, self._again.popleft())
+            if self._again and (asked := self._due(is_read=is_read)) is not None:
+                self._send(dialect, asked)
                 continue
+            if len(self._again) >= MOST_IN_FLIGHT:  # no more are read than can wait their turn
+                return is_read
             prompt = None if is_read else next(waiting, None)
             if prompt is None:
                 return True
             self._send(dialect, Asked(prompt))
         return is_read
+
+    def _due(self, *, is_read: bool) -> Asked | None:
+        """What is to be asked again now; with nothing else to ask, whatever is."""
+        now = self._clock.now()
+        found = next((asked for asked in self._again if asked.is_due(now, self._others(asked))), None)
+        if found is None and not self._flow.in_flight and (is_read or len(self._again) >= MOST_IN_FLIGHT):
+            found = self._again[0]
+        if found is not None:
+            self._again.remove(found)
+        return found
+
+    def _others(self, asked: Asked) -> int:
+        """How much the server has done; where it did others' while this one was too much, that it works at all is enough."""
+        return self._done + (self._looks if asked.strikes else 0)
 
     def _send(self, dialect: Dialect, asked: Asked) -> None:
         asked.round, asked.sent = self._flow.sent(), self._clock.now()
@@ -93,6 +114,8 @@ class OpenAIEngine(ServerEngine):
         self._check_stop()
         for asked, outcome in self._replies.wait(LISTEN_SECONDS):
             self._flow.returned()
+            self._alone = None if asked is self._alone else self._alone
+            self._done += isinstance(outcome, Generation | Failure | Refused)
             if isinstance(outcome, Generation | Failure):
                 self._hear(soon=self._clock.now() - asked.sent < self._soon)
                 yield outcome
@@ -103,6 +126,9 @@ class OpenAIEngine(ServerEngine):
                 self._strike(asked, outcome)
             else:
                 self._postpone(asked, outcome)
+        if self._away is not None and self._ended is None and self._clock.now() >= self._flow.until:
+            assert self._served is not None
+            self._look_again(self._served)  # not only once all are back: one may be in flight for long
         while self._failed:
             yield self._failed.popleft()
 
@@ -126,21 +152,33 @@ class OpenAIEngine(ServerEngine):
     def _postpone(self, asked: Asked, fault: ServerFault) -> None:
         """The server did not take the prompt. It is asked again once the server was looked at, unless that only has too much to do."""
         if isinstance(fault, Away) and fault.is_shed:
-            self._again.append(asked)
-            self._flow.shed(asked.round, self._clock.now(), fault.wait)
-            if (
-                self._flow.is_in_vain
-            ):  # a proxy says so, too, of a server that is not there, and may be another one later
-                self._lose(fault, tells=False)
+            self._shed(asked, fault)
             return
         if isinstance(fault, Broken):
             self._flow.too_much(asked.round)
         self._doubted.append((asked, fault))
         self._lose(fault, tells=not isinstance(fault, Broken))
 
+    def _shed(self, asked: Asked, fault: Away) -> None:
+        """The server has too much to do. It may say so of one prompt for ever: then it is that prompt, and not the server."""
+        now = self._clock.now()
+        self._flow.shed(asked.round, now, fault.wait)
+        if asked.shed(now, self._others(asked)):
+            self._strike(asked, fault)
+        else:
+            self._again.append(asked)
+        if self._flow.is_in_vain:  # a proxy says so, too, of a server that is not there, and may be another one later
+            self._lose(fault, tells=False)
+            if self._told_of < self._heard < now - SILENT_SECONDS:
+                self._told_of = self._heard
+                self._info(
+                    f"The server at {self._api.base_url} {fault.said}, and answers nothing: it is asked again ..."
+                )
+
     def _look_again(self, before: ServedModel) -> None:
         """If the server is there, and works, what was not answered counts against the prompts; if it is not, against none of them."""
         super()._look_again(before)
+        self._looks += self._away is None
         doubted, self._doubted = self._doubted, []
         for asked, fault in doubted:
             if self._away is None:

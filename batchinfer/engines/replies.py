@@ -11,9 +11,14 @@ from typing import Any
 
 from batchinfer.core.records import Failure, Prompt
 from batchinfer.engines.dialects import Dialect
+from batchinfer.engines.flow import LEAST_WAIT, MOST_WAIT
 from batchinfer.engines.server_api import Refused, ServerApi, ServerFault
 
 MOST_STRIKES = 4  # failed answers to one prompt, after which it is asked no more
+SOON_SHED, OFTEN_SHED = (
+    4,
+    7,
+)  # times that it is asked again at once; and then, in all a minute, before it is to blame itself
 
 
 @dataclass(slots=True)
@@ -24,12 +29,33 @@ class Asked:
     strikes: how often the answer to it went wrong.
     round: of the flow in which it was sent.
     sent: when, by the engine's clock.
+    sheds: how often the server had too much to do for it.
+    later: when it may be asked again, by the engine's clock, if there is anything else to ask.
+    others: how much the server had done of other work when it was last too much to do.
     """
 
     prompt: Prompt
     strikes: int = 0
     round: int = 0
     sent: float = 0.0
+    sheds: int = 0
+    later: float = 0.0
+    others: int = 0
+
+    def shed(self, now: float, others: int) -> bool:
+        """The server had too much to do for it; whether it says so of this prompt alone: again and again, and does others meanwhile.
+
+        The first few times it is asked again at once; then it waits ever longer, so that others get their turn.
+        """
+        self.sheds += 1
+        waits = self.sheds - SOON_SHED
+        self.later = now + min(LEAST_WAIT * 2 ** min(waits, 10), MOST_WAIT) if waits >= 0 else now
+        is_passed_over, self.others = waits >= OFTEN_SHED and others > self.others, others
+        return is_passed_over
+
+    def is_due(self, now: float, others: int) -> bool:
+        """Whether it may be asked again: others had their turn, if it was too much several times."""
+        return self.later <= now and (self.sheds < SOON_SHED or others > self.others)
 
     def strike(self, fault: ServerFault) -> Failure | None:
         """Counts an answer that went wrong; the failure that this makes of the prompt, once it happened too often."""

@@ -134,9 +134,7 @@ class ServerApi:
     def close(self) -> None:
         self._pool.clear()
 
-    def _json(
-        self, method: str, path: str, body: Body, headers: Mapping[str, str], seconds: float | None
-    ) -> Any:
+    def _json(self, method: str, path: str, body: Body, headers: Mapping[str, str], seconds: float | None) -> Any:
         deadline = time.monotonic() + (seconds or self._stall_seconds)
         with self._reply(method, path, body, headers, seconds) as reply:
             content = _content(reply, deadline)

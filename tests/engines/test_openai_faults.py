@@ -5,9 +5,9 @@ from __future__ import annotations
 import contextlib
 import socket
 import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
+from time import sleep
 from typing import Any
 
 import pytest
@@ -123,6 +123,79 @@ def test_a_server_behind_one_that_says_busy_is_looked_at_again(bench: Bench) -> 
         bench.ask(5, time=StagedTime(), in_flight=1)
 
 
+TOO_LARGE = Fault(429, b'{"error": {"message": "Request too large: limit 30000, requested 34000."}}')
+
+
+@pytest.mark.parametrize("count", [400, 200])
+def test_a_prompt_that_is_always_too_much_fails_alone(bench: Bench, count: int) -> None:
+    """Some servers say so of a prompt that they never take: others are answered meanwhile, and it fails in the end.
+
+    Also where they are all answered before: then it is enough that the server works.
+    """
+    time = StagedTime()
+    poison = list(b"query 005")
+
+    def shed(_number: int, content: dict[str, Any]) -> Fault | None:
+        time.now += 1.0
+        return TOO_LARGE if content["prompt"] == poison else None
+
+    bench.server.fault = shed
+    found = bench.ask(count, time=time, in_flight=4, patience="30m")
+    [failure] = [result for result in found.values() if isinstance(result, Failure)]
+    assert (failure.prompt_key, failure.reason) == ((5).to_bytes(16), "engine_error")
+    assert "Request too large: limit 30000, requested 34000" in failure.detail
+
+
+def test_a_server_that_sheds_all_for_long_is_told(bench: Bench) -> None:
+    """Once for each time that it stops answering, and no row fails for it."""
+    time = StagedTime()
+    bench.server.fault = lambda number, _content: BUSY if number > 20 and time.now < TEN_MINUTES else None
+    found = bench.ask(40, time=time, in_flight=4)
+    assert all(isinstance(result, Generation) for result in found.values())
+    [said] = bench.said
+    assert said.endswith("has too much to do (HTTP 503: overloaded), and answers nothing: it is asked again ...")
+
+
+def test_a_suspect_is_alone_for_as_long_as_it_takes(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is sent beside a prompt that may be what the server cannot bear, however late that shows."""
+    monkeypatch.setattr("batchinfer.engines.openai.LISTEN_SECONDS", 0.01)
+    beside = list[int]()
+
+    def late(reply: dict[str, Any]) -> dict[str, Any]:
+        if reply["choices"][0]["text"] == "query 005":
+            bench.server.most = 1
+            sleep(0.05)
+            beside.append(bench.server.most)
+            reply["choices"] = []
+        return reply
+
+    bench.server.answer = late
+    found = bench.ask(300, in_flight=6)
+    assert [number for number, result in found.items() if isinstance(result, Failure)] == ["5"]
+    assert beside[2:] == [1, 1]
+
+
+def test_a_slow_request_does_not_hold_up_the_others(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After a fault of a gateway the server is looked at, and asked on, while another answer is still under way."""
+    monkeypatch.setattr("batchinfer.engines.openai.LISTEN_SECONDS", 0.01)
+    others, in_time = threading.Event(), list[bool]()
+
+    def slow(reply: dict[str, Any]) -> dict[str, Any]:
+        if reply["choices"][0]["text"] == "query 000":
+            in_time.append(others.wait(20))
+        return reply
+
+    def faulty(number: int, _content: dict[str, Any]) -> Fault | None:
+        if number == 9:
+            others.set()
+        return Fault(502) if number == 1 else None
+
+    bench.server.answer, bench.server.fault, bench.stall_seconds = slow, faulty, 30.0
+    found = bench.ask(9, in_flight=2)
+    assert all(isinstance(result, Generation) for result in found.values())
+    assert in_time == [True]
+
+
 @pytest.mark.parametrize("address", ["socks5://me:secret@proxy:1080", "proxy:3128:x"])
 def test_a_proxy_that_is_none(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """It is told in a sentence, without the password in it."""
@@ -143,7 +216,7 @@ def read_slowly(listener: socket.socket) -> None:
         left = int(head.partition(b"content-length:")[2].split()[0])
         while left > 0:
             left -= len(file.read1(PIECE))
-            time.sleep(0.02)
+            sleep(0.02)
         connection.sendall(b"HTTP/1.1 200 OK\r\ncontent-length: 14\r\n\r\n" + b'{"id": "file"}')
 
 

@@ -240,9 +240,7 @@ def test_one_that_cannot_go_on_with_its_work_gives_it_back(log: Path) -> None:
     """A process that is ready and then cannot do a task, as one with another vLLM, is left out; others get its prompts."""
     said = list[str]()
     config, places = EngineConfig("a script", options={"slow": 0.01}), [Placement(cores=(core,)) for core in range(2)]
-    with EnginePool(
-        config, places, log, driver=DRIVER, launch=launch_two_scripts, least=1, info=said.append
-    ) as pool:
+    with EnginePool(config, places, log, driver=DRIVER, launch=launch_two_scripts, least=1, info=said.append) as pool:
         while not said:
             assert texts(list(pool.generate(TASK, prompts(*range(60))))) == echoes(*range(60))
     [sentence] = said
