@@ -34,6 +34,7 @@ NEUTRAL = {
 }  # fmt: skip - what an engine here does unless told otherwise, and a server as the model's generation_config.json has it
 NO_CHANCE = -9998.0  # vLLM writes -9999 where a log-probability is minus infinity
 ROUNDING = 1e-3  # by which a probability may be beyond 1
+PART = "\ufffd"  # how a token is written that is no whole character
 MOST_COUNTED = (1 << 31) - 1  # tokens
 TOKEN = "token_id:"  # noqa: S105 - how vLLM spells a token by its number
 
@@ -216,8 +217,10 @@ def _response_format(kind: str, value: Any) -> dict[str, Any]:
 
 
 def _spelled(tokens: Sequence[int] | None, tokenizer: Tokenizer) -> tuple[str, ...]:
-    """The tokens to score, as the server writes them. Raises ModelError where two of them are written alike."""
+    """The tokens to score, as the server writes them. Raises ModelError where two of them are written alike, or as others are."""
     spelled = tuple(tokenizer.spelled(token) for token in tokens or ())
+    if any(PART in text for text in spelled):  # so are parts of other characters, whose score would be taken
+        raise needs_vllm("Choices that begin with a part of a character, as of a rare sign, are")
     if len(set(spelled)) < len(spelled):
         raise needs_vllm("Choices that begin with tokens of one spelling are")
     return spelled

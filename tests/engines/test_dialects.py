@@ -12,6 +12,7 @@ from batchinfer.engines.dialects import ChatDialect, Dialect, TokenDialect
 from batchinfer.engines.protocol import Task
 from batchinfer.engines.server_api import Broken
 from batchinfer.engines.tokenizer import Tokenizer
+from batchinfer.errors import ModelError
 
 PROMPT = Prompt(bytes(16), (("user", "?"),), (1, 2))
 SCORED = Task({"temperature": 0.0}, score_tokens=(5, 6))
@@ -118,6 +119,15 @@ def test_the_likeliest_of_two_tokens_of_one_spelling_counts(tiny: Path) -> None:
     """Servers write a word's beginning with and without its space alike; the less likely one stands later."""
     told = [("P", -0.1), ("N", -3.0), ("P", -9.0)]
     assert scored(turns(str(tiny), "P", "N"), chat(likely=told)) == (-0.1, -3.0)
+
+
+def test_a_choice_that_begins_with_a_part_of_a_character(tiny: Path) -> None:
+    """Servers write all such parts alike, so another character's score would be taken for it."""
+    with pytest.raises(
+        ModelError, match="Choices that begin with a part of a character, as of a rare sign, are for vLLM alone"
+    ):
+        turns(str(tiny), "✓", "no")
+    assert scored(turns("server/large", "✓", "no"), chat(likely=[("✓", -0.1), ("no", -3.0)])) == (-0.1, -3.0)
 
 
 @pytest.mark.parametrize(
