@@ -72,6 +72,9 @@ class ScoresAtOnce:
             self.seconds += time.perf_counter() - began
             yield found
 
+    def committed(self) -> None:
+        """Nothing is kept of what was asked."""
+
     def close(self) -> None:
         """Nothing was held."""
 

@@ -16,6 +16,9 @@ class InProcess:
     devices = Devices("cpu", 1)
     nodes: Mapping[str, NodeWork] = MappingProxyType({})
 
+    def committed(self) -> None:
+        """Nothing is kept of what was asked."""
+
     def close(self) -> None:
         """Nothing was held."""
 

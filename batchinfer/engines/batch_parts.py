@@ -30,7 +30,7 @@ class BatchPart:
     path: of the API, that they ask.
     file: the server's name of what was uploaded.
     keys: of the prompts, in hexadecimal digits.
-    made: when, in UTC.
+    made: when its batch was, or its file while it has none, in UTC.
     batch: the server's name of the batch; None until it is known to be made.
     """
 
@@ -84,8 +84,8 @@ class PartShelf:
         return self._keep(BatchPart(server, model, path, file, keys, datetime.now(UTC).isoformat()))
 
     def name_batch(self, part: BatchPart, batch: str) -> BatchPart:
-        """Notes what the server calls the batch that it made of a part."""
-        return self._keep(replace(part, batch=batch))
+        """Notes what the server calls the batch that it made of a part, and when: it may be long after its file was uploaded."""
+        return self._keep(replace(part, batch=batch, made=datetime.now(UTC).isoformat()))
 
     def keep_rest(self, part: BatchPart, keys: Collection[str]) -> None:
         """Forgets a part but for these keys, that a later run may ask for."""

@@ -12,21 +12,21 @@ import json
 import tempfile
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
 from functools import partial
 from types import TracebackType
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from batchinfer.core.cost import Devices
 from batchinfer.core.home import JobData
 from batchinfer.core.records import Failure, Generation, Info, Prompt
 from batchinfer.engines.batch_api import BatchApi
 from batchinfer.engines.batch_parts import FOLDER, BatchPart, PartShelf
+from batchinfer.engines.batch_work import LOST, Underway, fault_of
 from batchinfer.engines.dialects import Dialect
 from batchinfer.engines.protocol import EngineConfig, EngineInfo, Task
 from batchinfer.engines.replies import Asked
 from batchinfer.engines.served_model import check_batches
-from batchinfer.engines.server_api import Away, Broken, NoEntry, Refused, ServerApi, refusal_of
+from batchinfer.engines.server_api import Away, Broken, Forbidden, NoEntry, Refused, ServerApi, Unpaid, refusal_of
 from batchinfer.engines.server_engine import EngineClock, ServerEngine, api_of
 from batchinfer.errors import CutShort, ModelError, Stopped, counted
 from batchinfer.job.engine_spec import OpenAIBatchSpec
@@ -35,39 +35,7 @@ from batchinfer.job.reader import Job
 MOST_PARTS = 8  # that the server works on at a time
 MOST_BYTES = 64 << 20  # of a part's file
 STALL_SECONDS = 600.0
-LOST = "lost"  # the server knows nothing of it
-DONE = frozenset({"completed", "expired", "cancelled", LOST})  # what there is of answers can be had then
-TOO_MANY = "token_limit_exceeded"  # why a batch is not taken while others are worked on
 Value = TypeVar("Value")
-
-
-@dataclass(slots=True)
-class _Underway:
-    """A part that the server has.
-
-    part: as it is noted.
-    unseen: its keys that no prompt of this call had so far.
-    settled: its keys whose answers were taken, or that another part has by now.
-    content: the batch as it was last.
-    """
-
-    part: BatchPart
-    unseen: set[str]
-    settled: set[str] = field(default_factory=set)
-    content: dict[str, Any] = field(default_factory=dict)
-
-    @property
-    def status(self) -> str:
-        return str(self.content.get("status")).lower()
-
-    @property
-    def is_done(self) -> bool:
-        return self.status in DONE
-
-    @property
-    def is_idle(self) -> bool:
-        """Whether nobody asked for anything of it so far: all of it was committed before, or is a later run's to ask."""
-        return len(self.unseen) == len(self.part.keys)
 
 
 class OpenAIBatchEngine(ServerEngine):
@@ -82,23 +50,25 @@ class OpenAIBatchEngine(ServerEngine):
         super().__init__(api, job, spec, config, most=spec.part, info=info, meanwhile=meanwhile, clock=clock)
         self._spec, self._shelf = spec, shelf
         self._batches = BatchApi(api, self._pause)
-        self._underway: list[_Underway] = []
+        self._underway: list[Underway] = []
         self._asked: dict[str, Asked] = {}  # prompts that have no answer yet, by key
         self._next: deque[Asked] = deque()  # those of them that no part has
-        self._taken: list[_Underway] = []  # parts that are done
-        self._is_full = False  # whether the server took a part too many, and none was done since
+        self._taken: list[Underway] = []  # parts that are done
+        self._is_full = False  # whether a part was one too many, and none was done since
+        self._has_told = False  # whether it was said what earlier runs handed over
         self._ended: Stopped | None = None  # why no further part is handed over
 
     def generate(self, task: Task, prompts: Iterable[Prompt]) -> Iterator[Generation | Failure]:
         dialect, waiting, is_read = self._dialect(task), iter(prompts), False
         self._asked.clear()
         self._next.clear()
-        self._ended, self._is_full = None, False
+        self._ended, self._is_full, self._has_told = None, False, False
         self._heard = self._clock.now()
-        self._underway = [_Underway(part, set(part.keys)) for part in self._noted(dialect)]
-        self._tell_of_before()
+        self._underway = [Underway(part, set(part.keys)) for part in self._noted(dialect)]
+        before = list(self._underway)
         while True:
             is_read = is_read or self._read(waiting)
+            self._tell_of(before)
             if not self._asked and is_read:
                 break
             if self._hand_over(dialect, is_read=is_read):
@@ -112,9 +82,11 @@ class OpenAIBatchEngine(ServerEngine):
         assert self._served is not None
         return self._shelf.of(self._api.base_url, self._served.name, dialect.path)
 
-    def _tell_of_before(self) -> None:
-        count = sum(len(each.part.keys) for each in self._underway)
-        if count:
+    def _tell_of(self, before: list[Underway]) -> None:
+        """Says once what is waited for of parts of earlier runs."""
+        count = sum(len(each.part.keys) - len(each.unseen) for each in before)
+        if count and not self._has_told:
+            self._has_told = True
             self._info(f"{counted(count, 'row')} were handed over before: what they came to is waited for.")
 
     def _read(self, waiting: Iterator[Prompt]) -> bool:
@@ -136,14 +108,14 @@ class OpenAIBatchEngine(ServerEngine):
         """Hands a full part over, or the last one, if the server may have more; returns whether it did."""
         is_full = is_read or len(self._next) >= self._spec.part
         at_work = sum(not (each.is_done or each.is_idle) for each in self._underway)
-        if not self._next or not is_full or self._is_full or at_work >= MOST_PARTS:
+        if not self._next or not is_full or (self._is_full and at_work) or at_work >= MOST_PARTS:
             return False
         self._meanwhile()
         keys, content = self._file(dialect)
         file = self._patiently(partial(self._batches.upload, content))
         assert self._served is not None
         part = self._shelf.begin(self._api.base_url, self._served.name, dialect.path, file, keys)
-        self._underway.append(_Underway(self._made(part, dialect), set()))
+        self._underway.append(Underway(self._made(part, dialect), set(), is_first=not at_work))
         return True
 
     def _file(self, dialect: Dialect) -> tuple[tuple[str, ...], bytes]:
@@ -173,7 +145,7 @@ class OpenAIBatchEngine(ServerEngine):
         self._info(f"Handed {counted(len(part.keys), 'row')} over as batch {part.batch}.")
         return part
 
-    def _is_made(self, each: _Underway, dialect: Dialect) -> bool:
+    def _is_made(self, each: Underway, dialect: Dialect) -> bool:
         """Makes the batch of a part of an earlier run, if it has none. Where that cannot be, its rows are handed over anew."""
         try:
             each.part = each.part if each.part.batch is not None else self._made(each.part, dialect)
@@ -182,7 +154,7 @@ class OpenAIBatchEngine(ServerEngine):
             return False
         return True
 
-    def _hand_back(self, each: _Underway) -> None:
+    def _hand_back(self, each: Underway) -> None:
         """The rows of a part that the server has not."""
         self._underway.remove(each)
         self._next.extend(asked for key in each.part.keys if (asked := self._asked.get(key)) is not None)
@@ -204,7 +176,7 @@ class OpenAIBatchEngine(ServerEngine):
             self._check_late()
             self._pause()
 
-    def _look_at(self, each: _Underway) -> None:
+    def _look_at(self, each: Underway) -> None:
         """How a part stands now."""
         if each.is_done:
             return
@@ -228,32 +200,47 @@ class OpenAIBatchEngine(ServerEngine):
             )
 
     def _pause(self) -> None:
-        """Waits until it is time to ask again."""
-        until = self._clock.now() + self._spec.poll.total_seconds()
+        """Waits until it is time to ask again; that nothing was heard meanwhile is no reason to be impatient."""
+        poll = self._spec.poll.total_seconds()
+        until = self._clock.now() + poll
+        self._heard += poll
         while (left := until - self._clock.now()) > 0:
             self._meanwhile()
             self._clock.sleep(min(left, 1.0))
 
-    def _take(self, each: _Underway, dialect: Dialect) -> Iterator[Generation | Failure]:
-        """What a part came to. Prompts without an answer are handed over again."""
+    def _take(self, each: Underway, dialect: Dialect) -> Iterator[Generation | Failure]:
+        """What a part came to. Prompts without an answer are handed over again, up to four times if they are to blame for that."""
         self._underway.remove(each)
         self._taken.append(each)
         for name in ("output_file_id", "error_file_id"):
             if file := each.content.get(name):
                 for key, result in self._answers(str(file), dialect):
                     yield result
-                    each.settled.add(key)
+                    each.given.add(key)
         rest = [(key, asked) for key in each.part.keys if (asked := self._asked.get(key)) is not None]
+        if rest and each.status == "expired":
+            said = f"The batch {each.part.batch} expired at {self._api.base_url}"
+            self._info(f"{said}: {counted(len(rest), 'row')} are handed over again.")
+        fault = each.fault
         for key, asked in rest:
-            failure = asked.strike(Broken("gave no answer")) if each.status == "completed" else None
+            failure = None if fault is None else asked.strike(asked.fault or fault)
             if failure is not None:
                 del self._asked[key]
                 yield failure
+                each.given.add(key)
             else:
                 self._next.append(asked)
-            each.settled.add(key)
+                each.settled.add(key)
         if each.status == "cancelled":
             self._ended = Stopped(f"The batch {each.part.batch} was cancelled at {self._api.base_url}.")
+
+    def committed(self) -> None:
+        """What was yielded is in the cache: asked again, it is to be answered anew."""
+        for each in self._taken:
+            each.settle()
+            if each.is_settled:
+                self._shelf.drop(each.part)
+        self._taken = [each for each in self._taken if not each.is_settled]
 
     def _answers(self, name: str, dialect: Dialect) -> Iterator[tuple[str, Generation | Failure]]:
         """The answers in one of the server's files that were asked for. What is broken is as if it were not there."""
@@ -269,31 +256,33 @@ class OpenAIBatchEngine(ServerEngine):
 
     def _answer(self, line: bytes, dialect: Dialect) -> tuple[str, Generation | Failure | None]:
         """The key and the answer that a line has; None where there is none, or nobody asked."""
+        asked = None
         try:
             content = json.loads(line)
-            key, response = str(content["custom_id"]), content.get("response") or {}
-            asked = self._asked.get(key)
-            if asked is None:
+            key = str(content["custom_id"])
+            if (asked := self._asked.get(key)) is None:
                 return key, None
+            response = content.get("response") or fault_of(content["error"])
             if (refusal := refusal_of(response)) is not None:
                 return key, asked.refused(refusal)
             return key, dialect.read(asked.prompt, response["body"])
-        except (ValueError, LookupError, TypeError, AttributeError, RecursionError, ArithmeticError, Broken):
-            return "", None
+        except Broken as exc:
+            if asked is not None:
+                asked.fault = exc
+        except (ValueError, LookupError, TypeError, AttributeError, RecursionError, ArithmeticError):
+            pass
+        return "", None
 
-    def _give_back(self, each: _Underway) -> None:
-        """A part that the server did not take, and nobody pays for."""
+    def _give_back(self, each: Underway) -> None:
+        """A part that the server did not take, and nobody pays for: it is one too many, unless it was alone."""
         self._hand_back(each)
         self._shelf.drop(each.part)
-        errors = (each.content.get("errors") or {}).get("data") or [{}]
-        is_alone = all(other.is_done or other.is_idle for other in self._underway)
-        if errors[0].get("code") != TOO_MANY or is_alone:
-            said = str(errors[0].get("message") or "it does not say why").rstrip(".")
+        self._is_full = True
+        if each.is_first or not each.is_too_many:
             raise ModelError(
-                f"The server at {self._api.base_url} does not take the batch {each.part.batch}: {said}.",
+                f"The server at {self._api.base_url} does not take the batch {each.part.batch}: {each.why}.",
                 field=("engine",),
             )
-        self._is_full = True
 
     def _if_known(self, call: Callable[[], Value | None]) -> Value | None:
         """What a call comes to; None where the server says twice, a while apart, that it has no such thing: it was paid."""
@@ -313,9 +302,12 @@ class OpenAIBatchEngine(ServerEngine):
                     self._lose(exc)
                 except (LookupError, TypeError, AttributeError):
                     self._lose(Broken("sent a reply that lacks what it must have"))
+                except Forbidden as exc:  # as something before the server may say
+                    self._lose(exc)
                 except NoEntry as exc:
+                    again = "once it is paid" if isinstance(exc, Unpaid) else "with a key that it takes"
                     raise CutShort(
-                        f"The server at {self._api.base_url} {exc.said}. Run the job again with one that it takes."
+                        f"The server at {self._api.base_url} {exc.said}. Run the job again {again}."
                     ) from exc
                 except Refused as exc:
                     raise ModelError(
@@ -334,11 +326,8 @@ class OpenAIBatchEngine(ServerEngine):
     def __exit__(
         self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if kind is None or issubclass(
-            kind, Stopped
-        ):  # what was taken is committed: asked again, it is to be answered anew
-            for each in self._taken:
-                self._shelf.keep_rest(each.part, [key for key in each.part.keys if key not in each.settled])
+        for each in self._taken:
+            self._shelf.keep_rest(each.part, [key for key in each.part.keys if key not in each.settled])
         super().__exit__(kind, exc, trace)
 
 

@@ -213,6 +213,9 @@ class EnginePool:
     def _spawn(self, placement: Placement) -> Member:
         return Member(self._launch(self._driver, self._config, placement, self._log), placement)
 
+    def committed(self) -> None:
+        """Nothing is kept of what was asked."""
+
     def close(self) -> None:
         for member in self._members:
             member.process.send("stop")

@@ -115,6 +115,9 @@ class Engine(Protocol):
         finishes what it took. Raises Stopped if the engine cannot be kept alive.
         """
 
+    def committed(self) -> None:
+        """All that `generate` yielded so far is in the cache."""
+
     def close(self) -> None:
         """Stops at once and frees what it held."""
 

@@ -32,6 +32,7 @@ class Asked:
     sheds: how often the server had too much to do for it.
     later: when it may be asked again, by the engine's clock, if there is anything else to ask.
     others: how much the server had done of other work when it was last too much to do.
+    fault: what a batch says of it that it did not answer.
     """
 
     prompt: Prompt
@@ -41,6 +42,7 @@ class Asked:
     sheds: int = 0
     later: float = 0.0
     others: int = 0
+    fault: ServerFault | None = None
 
     def shed(self, now: float, others: int) -> bool:
         """The server had too much to do for it; whether it says so of this prompt alone: again and again, and does others meanwhile.

@@ -13,7 +13,7 @@ from typing import Any
 
 from batchinfer.engines.chat_form import SECONDS, ChatForm, as_away, chat_unshown, find_chat_form
 from batchinfer.engines.protocol import EngineConfig
-from batchinfer.engines.server_api import Away, Broken, NoEntry, Refused, ServerApi
+from batchinfer.engines.server_api import Away, Broken, NoEntry, Refused, ServerApi, Unpaid
 from batchinfer.engines.tokenizer import Tokenizer
 from batchinfer.engines.unknown_tokens import PREFIX
 from batchinfer.engines.window import window_of
@@ -109,6 +109,7 @@ def _key_told(api: ServerApi, spec: ServerSpec) -> Iterator[None]:
             if spec.api_key_env is None
             else f"put one that it takes into the variable {spec.api_key_env}."
         )
+        fix = "pay it, or take another key." if isinstance(exc, Unpaid) else fix
         raise ModelError(said, fix=fix, field=("engine", *(["api_key_env"] if spec.api_key_env else []))) from exc
 
 

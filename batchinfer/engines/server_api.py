@@ -85,6 +85,10 @@ class NoEntry(ServerFault):
     """The server does not take the key, or wants to be paid."""
 
 
+class Unpaid(NoEntry):
+    """It wants to be paid."""
+
+
 class Forbidden(NoEntry):
     """It does not take the key, or not for this request."""
 
@@ -233,7 +237,7 @@ def _fault(status: int, headers: Mapping[str, str], content: bytes) -> ServerFau
     said, reason = f"answers with HTTP {status}", error_message(content)
     told = f"{said}: {reason}" if reason else said
     if status == NO_KEY or status in UNPAID:  # of a key without its words, that may repeat it
-        return NoEntry(told if status in UNPAID else f"does not take the key (HTTP {status})")
+        return Unpaid(told) if status in UNPAID else NoEntry(f"does not take the key (HTTP {status})")
     if status == FORBIDDEN:
         return Forbidden(f"does not take the key (HTTP {status}{reason and ': '}{reason})")
     if status in SHED:

@@ -168,6 +168,9 @@ class ServerEngine:
             self._info(f"The server at {self._api.base_url} answers again.")
         self._away, self._is_told = None, False
 
+    def committed(self) -> None:
+        """Nothing is kept of what was asked."""
+
     def close(self) -> None:
         self._api.close()
 

@@ -66,6 +66,7 @@ class Generator:
         self._committed, self._is_changing, self._size = 0.0, False, 0
         self._counted, self._measured = self._counts(), 0.0  # when the chunk began
         self._most = batch_bytes()  # asked once: it reads files
+        self._settle: Callable[[], None] = lambda: None  # tells the engine what is committed
         self._early: Stopped | None = None  # why it stops before its end, as far as was known then
 
     def run(self, engine: Engine, maker: PromptMaker, max_len: int, show: Callable[[], None]) -> None:
@@ -76,7 +77,7 @@ class Generator:
         count = self._plan.counts.to_generate - self._start
         self._progress.started = self._committed = self._measured = time.monotonic()
         self._progress.todo = count if self._limit is None else min(self._limit, count)
-        self._stop.graceful = True
+        self._stop.graceful, self._settle = True, engine.committed
         show()
         try:
             for result in engine.generate(maker.task, self._prompts(maker, max_len)):
@@ -176,6 +177,7 @@ class Generator:
             )
         self._answers, self._failures, self._is_changing, self._size = [], [], False, 0
         self._committed = time.monotonic()
+        self._settle()
 
     def _note(self) -> ChunkNote:
         """What is recorded beside the answers that are committed now."""

@@ -18,7 +18,7 @@ from batchinfer.engines.batch_parts import PartShelf
 from batchinfer.engines.openai_batch import OpenAIBatchEngine
 from batchinfer.engines.protocol import EngineConfig, Task
 from batchinfer.engines.server_engine import api_of
-from batchinfer.errors import CutShort, ModelError, Stopped, StoreError
+from batchinfer.errors import BatchinferError, CutShort, ModelError, Stopped, StoreError
 from batchinfer.job.engine_spec import OpenAIBatchSpec
 from tests.batch_server import BatchServer, serving_batches
 from tests.engines.test_openai import StagedTime, prompts
@@ -60,10 +60,16 @@ class Bench:
         """Called while it waits; tests replace it."""
 
     def ask(self, asked: list[Prompt], **more: Any) -> Results:
-        """Asks these prompts; each must come back once."""
+        """Asks these prompts, as a run does, which commits what it has unless it dies; each must come back once."""
+        results = list[Generation | Failure]()
         with self.engine(**more) as made:
             made.wait_ready()
-            results = list(made.generate(ASK, iter(asked)))
+            try:
+                results.extend(made.generate(ASK, iter(asked)))
+            except BatchinferError:
+                made.committed()
+                raise
+            made.committed()
         assert sorted(result.prompt_key or b"" for result in results) == sorted(prompt.prompt_key for prompt in asked)
         return {int.from_bytes(result.prompt_key or b""): result for result in results}
 
@@ -167,6 +173,49 @@ def test_a_crash_between_two_commits_pays_for_nothing_twice(bench: Bench) -> Non
     assert len(bench.server.batches) == 1
 
 
+@pytest.mark.parametrize("commits", [0, 4, 10])
+def test_what_could_not_be_committed_is_had_again(bench: Bench, commits: int) -> None:
+    """As where the disk is full, whatever the run ended with: what is in the cache alone is settled."""
+    with contextlib.suppress(Stopped), bench.engine() as made:
+        made.wait_ready()
+        results = made.generate(ASK, iter(prompts(10)))
+        for number in range(10):
+            next(results)
+            if number == commits:
+                made.committed()  # of which the last one counts with the next
+        assert next(results, None) is None
+        if commits == 10:
+            made.committed()
+        raise Stopped("asked to")
+    left = [json.loads(note.read_text())["keys"] for note in bench.notes.iterdir()]
+    assert [len(keys) for keys in left] == ([] if commits == 10 else [10 - commits])
+    asked = prompts(10)[commits:]
+    assert len(bench.ask(asked)) == len(asked)
+    assert len(bench.server.batches) == 1
+
+
+def test_what_was_committed_before_an_error_is_asked_anew(bench: Bench) -> None:
+    """Who asks it again wants another answer, and is not told that anything is waited for."""
+    bench.server.ends = lambda number: {
+        "status": "failed" if number else "completed", "errors": {"data": [{"message": "No money."}]},
+    }  # fmt: skip
+    with pytest.raises(ModelError, match=r"No money\."):
+        bench.ask(prompts(20))
+    assert not list(bench.notes.iterdir())
+    bench.server.ends = lambda _number: {"status": "completed"}
+    bench.ask(prompts(20))
+    assert Counter(bench.server.rows())[(3).to_bytes(16).hex()] == 2
+    assert not any("handed over before" in said for said in bench.said)
+
+
+def test_what_nobody_asks_for_now_is_not_waited_for(bench: Bench) -> None:
+    """Only what is asked for counts in what is told."""
+    bench.server.looks = 5
+    interrupted(bench, prompts(20))
+    bench.ask(prompts(3))
+    assert "3 rows were handed over before: what they came to is waited for." in bench.said
+
+
 def test_what_was_taken_before_a_stop_is_asked_anew(bench: Bench) -> None:
     """It was committed on the way out: only what was not had yet is waited for by the next run."""
     bench.server.ends = lambda number: {"status": "completed"} if number == 0 else {"status": "in_progress", "left": 3}
@@ -227,6 +276,38 @@ def test_a_batch_that_expires_is_handed_over_again_in_part(bench: Bench) -> None
     found = bench.ask(prompts(10))
     assert all(isinstance(result, Generation) for result in found.values())
     assert [len(bench.server.requests(batch)) for batch in bench.server.batches.values()] == [10, 6]
+
+
+def test_batches_that_come_to_nothing_are_not_made_for_ever(bench: Bench) -> None:
+    """Where the provider has no capacity, or forgets them: each time is told, and the rows fail in the end."""
+    bench.server.ends, bench.server.line = lambda _number: {"status": "expired"}, lambda _number, _line: None
+    found = bench.ask(prompts(3))
+    assert {result.detail for result in found.values() if isinstance(result, Failure)} == {
+        "The server let its batch expire, each of the 4 times that it was asked this."
+    }
+    assert f"The batch batch-0 expired at {bench.server.url}: 3 rows are handed over again." in bench.said
+    bench.server.knows, bench.time.now = False, 0.0
+    found = bench.ask(prompts(3))
+    assert all("lost its batch, each of the 4 times" in result.detail for result in found.values())  # type: ignore[union-attr]
+    assert len(bench.server.batches) == 8
+
+
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        ({"response": {"status_code": 404, "body": {"error": {"message": "Not for batches."}}}}, "HTTP 404: Not for batches"),
+        ({"response": None, "error": {"code": "server_error", "message": "It broke."}}, "says: It broke"),
+        ({"response": {"status_code": 200, "body": {"choices": []}}}, "lacks what an answer must have"),
+        ({"response": None, "error": 5}, "gave no answer"),
+    ],
+)  # fmt: skip
+def test_what_a_server_says_of_a_row_is_told(bench: Bench, fields: dict[str, Any], said: str) -> None:
+    """When it has failed four times."""
+    bench.server.line = lambda _number, line: line | fields
+    [failure] = bench.ask(prompts(1)).values()
+    assert isinstance(failure, Failure)
+    assert failure.reason == "engine_error"
+    assert said in failure.detail
 
 
 def test_rows_fail_alone(bench: Bench) -> None:
@@ -412,6 +493,58 @@ def test_a_server_with_its_hands_full_is_not_asked_in_vain(bench: Bench) -> None
     bench.server.look = lambda name: {"id": name, **full}  # type: ignore[method-assign]
     with pytest.raises(ModelError, match="Too many"):
         bench.ask(prompts(10))
+
+
+def test_one_too_many_while_another_ended_is_handed_over_again(bench: Bench) -> None:
+    """It was refused for the other, however soon that was done."""
+    full = {"status": "failed", "errors": {"data": [{"code": "token_limit_exceeded", "message": "Too many."}]}}
+    bench.server.looks = 0
+    bench.server.ends = lambda number: full if number == 1 else {"status": "completed"}
+    assert len(bench.ask(prompts(20))) == 20
+    assert len(bench.server.batches) == 3
+
+
+def test_a_part_that_was_one_too_many_and_is_gone(bench: Bench) -> None:
+    """With nothing left at the server, everything is handed over."""
+    full = {"status": "failed", "errors": {"data": [{"code": "token_limit_exceeded", "message": "Too many."}]}}
+    bench.server.looks = 5
+    interrupted(bench, prompts(20))
+    notes = sorted(bench.notes.iterdir(), key=lambda note: json.loads(note.read_text())["made"])
+    notes[1].write_text(json.dumps(json.loads(notes[1].read_text()) | {"batch": None, "file": "away"}))
+    bench.server.looks = 0
+    bench.server.ends = lambda number: full if number < 2 else {"status": "completed"}
+    assert len(bench.ask(prompts(20))) == 20
+
+
+def test_a_batch_that_is_made_long_after_its_file_is_not_late(bench: Bench) -> None:
+    """Its two days begin when the server has it."""
+    bench.server.looks = 5
+    interrupted(bench, prompts(3))
+    [note] = bench.notes.iterdir()
+    old = (datetime.now(UTC) - timedelta(days=7)).isoformat()
+    note.write_text(json.dumps(json.loads(note.read_text()) | {"batch": None, "made": old}))
+    assert len(bench.ask(prompts(3))) == 3
+    assert len(bench.server.batches) == 1
+
+
+def test_looks_that_are_far_apart_are_no_silence(bench: Bench) -> None:
+    """With a `poll` beyond `patience`, a fault of a moment is waited out as any other."""
+    faults = [Fault(502), Fault(502)]
+    bench.server.trouble = lambda path: faults.pop() if path.startswith("/batches/") and faults else None
+    assert len(bench.ask(prompts(3), poll="6h", patience="1h")) == 3
+    assert not faults
+
+
+def test_what_the_key_is_refused_for(bench: Bench) -> None:
+    """A gateway's 403 is waited for; an account without money ends the run, with what to do."""
+    faults = [Fault(403, HTML)]
+    bench.server.trouble = lambda path: faults.pop() if path.startswith("/batches/") and faults else None
+    assert len(bench.ask(prompts(3))) == 3
+    assert not faults
+    unpaid = Fault(402, b'{"error": "Insufficient balance"}')
+    bench.server.trouble = lambda path: unpaid if path.startswith("/batches/") else None
+    with pytest.raises(CutShort, match=r"Insufficient balance\. Run the job again once it is paid\."):
+        bench.ask(prompts(3))
 
 
 def test_a_server_that_is_away_is_waited_for(bench: Bench) -> None:

@@ -12,7 +12,7 @@ import pytest
 
 from batchinfer.cache.store import Store
 from batchinfer.core.home import JobData
-from batchinfer.errors import Interrupted, Stopped
+from batchinfer.errors import Interrupted, Stopped, StoreError
 from batchinfer.job.reader import Job
 from batchinfer.pipeline.run import run
 from batchinfer.planning.prepare import Options
@@ -262,6 +262,24 @@ def test_a_batch_is_had_after_the_run_was_stopped(tmp_path: Path, tiny: Path, ba
     assert len(batches.rows()) == 20
     assert not list((data.folder / "batches").iterdir())
     assert report.to_json()["cost"]["device_seconds"] == 0
+
+
+def test_answers_of_a_batch_that_could_not_be_committed_are_had_again(
+    tmp_path: Path, tiny: Path, batches: BatchServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As where the disk is full: they were paid, and the next run takes them from the same batches."""
+    job, data = make_job(tmp_path / "shop", numbered(20), tiny, engine=batch_section(batches))
+
+    def full(*_: object, **__: object) -> None:
+        raise StoreError("The disk is full.")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("batchinfer.cache.store.Store.commit", full)
+        with pytest.raises(StoreError, match="The disk is full"):
+            run(job, data, Options(), RecordingConsole())
+    report = run(job, data, Options(), RecordingConsole())
+    assert (report.generated, len(batches.rows())) == (20, 20)
+    assert not list((data.folder / "batches").iterdir())
 
 
 def test_try_waits_for_no_batch(tmp_path: Path, tiny: Path, batches: BatchServer, batchinfer: Cli) -> None:
