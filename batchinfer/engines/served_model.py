@@ -167,7 +167,10 @@ def listed_models(api: ServerApi) -> list[Mapping[str, Any]]:
         return [card for card in cards if isinstance(card.get("id"), str)]
     except Broken as exc:
         raise as_away(exc) from exc
-    except (Refused, LookupError, TypeError, AttributeError) as exc:
+    except Refused as exc:  # as some do for a key that is none
+        said = f"The server at {api.base_url} does not list its models: it {_did(exc)}"
+        raise ModelError(said, fix="correct engine.base_url, or the key.", field=("engine",)) from exc
+    except (LookupError, TypeError, AttributeError) as exc:
         raise no_api(api) from exc
 
 
@@ -273,13 +276,13 @@ def _tokens_of_probe(api: ServerApi, name: str) -> list[int] | None:
     content = {"model": name, "prompt": PROBE, "max_tokens": 1, "temperature": 0.0, "return_token_ids": True}
     try:
         tokens = api.post("/completions", content, seconds=SECONDS)["choices"][0].get("prompt_token_ids")
+        return None if tokens is None else list(tokens)
     except Broken as exc:
         raise as_away(exc) from exc
     except (Refused, LookupError, TypeError, AttributeError) as exc:
         raise ModelError(
             f"The server at {api.base_url} lists models, but does not complete a text: {exc}.", field=("engine",)
         ) from exc
-    return None if tokens is None else list(tokens)
 
 
 def _compared(theirs: Sequence[int], api: ServerApi, asked: AskedModel, tokenizer: Tokenizer) -> str:

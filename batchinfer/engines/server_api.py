@@ -101,9 +101,7 @@ class ServerApi:
 
     def __init__(self, base_url: str, key: str | None, *, connections: int, stall_seconds: float) -> None:
         """connections: that are kept open at most. stall_seconds: that an answer may take. Raises UsageError."""
-        if key is not None and not (key.isascii() and key.isprintable()):
-            raise UsageError("The key of the API has characters that no key can have: copy it again.")
-        self.base_url, self._stall_seconds = base_url, stall_seconds
+        self.base_url, self._stall_seconds, self._key = base_url, stall_seconds, key
         headers = {"user-agent": f"batchinfer/{__version__}", "accept": "application/json"}
         if key:
             headers["authorization"] = f"Bearer {key}"
@@ -170,7 +168,8 @@ class ServerApi:
                 url = urljoin(url, elsewhere)
                 reply = self._sent("GET", url, None, self._headers if self._is_here(url) else {}, timeout)
             if not OK <= reply.status < REDIRECTED:
-                raise _fault(reply.status, reply.headers, _content(reply, time.monotonic() + SAID_SECONDS))
+                content = self._without_key(_content(reply, time.monotonic() + SAID_SECONDS))
+                raise _fault(reply.status, reply.headers, content)
             yield reply
             reply.release_conn()
         except ReadTimeoutError as exc:
@@ -195,6 +194,10 @@ class ServerApi:
             redirect=False,
             preload_content=False,
         )
+
+    def _without_key(self, content: bytes) -> bytes:
+        """What a server says, without the key, that it may repeat: it goes into logs, and is stored with rows."""
+        return content.replace(self._key.encode(), b"...") if self._key else content
 
     def _is_here(self, url: str) -> bool:
         """Whether an address is of the same server, by the same protocol."""
@@ -235,6 +238,8 @@ def _content(reply: urllib3.BaseHTTPResponse, deadline: float) -> bytes:
 def _fault(status: int, headers: Mapping[str, str], content: bytes) -> ServerFault:
     """What a status means that is no success."""
     said, reason = f"answers with HTTP {status}", error_message(content)
+    if REDIRECTED <= status < REFUSED and (elsewhere := headers.get("location")):
+        said += f", and sends on to {shortened(elsewhere.partition('?')[0])}"
     told = f"{said}: {reason}" if reason else said
     if status == NO_KEY or status in UNPAID:  # of a key without its words, that may repeat it
         return Unpaid(told) if status in UNPAID else NoEntry(f"does not take the key (HTTP {status})")
@@ -247,7 +252,7 @@ def _fault(status: int, headers: Mapping[str, str], content: bytes) -> ServerFau
         return Missing(told, is_other=True)
     if status in GONE or status < REFUSED:
         return Away(told, is_other=status < BROKEN)
-    return Refused(reason or said) if status in UNFIT else Broken(told)
+    return Refused(reason or f"it {said}") if status in UNFIT else Broken(told)
 
 
 def refusal_of(response: Mapping[str, Any]) -> Refused | None:
@@ -265,9 +270,10 @@ def error_message(content: bytes) -> str:
     """What a server says of an error, in one line; empty if that cannot be read."""
     try:
         found = json.loads(content)
+        found = found[0] if isinstance(found, list) else found
         error = found.get("error", found)
         said = error if isinstance(error, str) else error.get("message") or found.get("detail") or ""
-    except (ValueError, AttributeError, RecursionError):
+    except (ValueError, LookupError, AttributeError, RecursionError):
         return ""
     return shortened(" ".join(str(said).split()), SAID).rstrip(".")
 

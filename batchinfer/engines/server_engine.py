@@ -185,10 +185,13 @@ class ServerEngine:
 
 
 def api_of(spec: ServerSpec, *, connections: int, stall_seconds: float = SECONDS) -> ServerApi:
-    """The API that a job names. Raises UsageError where its key is missing."""
+    """The API that a job names. Raises UsageError where its key is missing, or is none."""
     key = None
     if spec.api_key_env is not None and not (key := os.environ.get(spec.api_key_env)):
         said = f"The environment has no {spec.api_key_env}, which is to hold the key of {spec.base_url}: export it."
+        raise UsageError(said, field=("engine", "api_key_env"))
+    if key is not None and not (key.isascii() and key.isprintable()):
+        said = f"The variable {spec.api_key_env} has characters that no key can have, as a line's end at its end: copy the key again."
         raise UsageError(said, field=("engine", "api_key_env"))
     return ServerApi(spec.base_url, key, connections=connections, stall_seconds=stall_seconds)
 

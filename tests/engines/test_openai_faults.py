@@ -196,6 +196,22 @@ def test_a_slow_request_does_not_hold_up_the_others(bench: Bench, monkeypatch: p
     assert in_time == [True]
 
 
+def test_a_key_that_a_server_repeats(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It stands in no failure, and no log."""
+    monkeypatch.setenv("SHOP_KEY", "sk-secret")
+    bench.server.fault = lambda _number, _content: Fault(400, b'{"error": {"message": "No sk-secret here."}}')
+    [failure] = bench.ask(1, api_key_env="SHOP_KEY").values()
+    assert failure.detail == "The server refused the prompt: No ... here."
+
+
+def test_a_key_that_is_none(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The variable is named, and not what is in it."""
+    monkeypatch.setenv("SHOP_KEY", "secret\n")
+    with pytest.raises(UsageError, match="The variable SHOP_KEY has characters that no key can have") as refused:
+        bench.ask(1, api_key_env="SHOP_KEY")
+    assert (refused.value.field, "secret" in str(refused.value)) == (("engine", "api_key_env"), False)
+
+
 @pytest.mark.parametrize("address", ["socks5://me:secret@proxy:1080", "proxy:3128:x"])
 def test_a_proxy_that_is_none(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """It is told in a sentence, without the password in it."""

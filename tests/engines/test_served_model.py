@@ -119,6 +119,38 @@ class TestLooks:
             bench.ask(1, time=StagedTime())
 
     @pytest.mark.parametrize(
+        ("fault", "said"),
+        [
+            (
+                Fault(400, b'[{"error": {"code": 400, "message": "API key not valid."}}]'),
+                r"does not list its models: it refuses the request \(API key not valid\): correct engine.base_url, or the key\.",
+            ),
+            (Fault(400), r"does not list its models: it refuses the request \(it answers with HTTP 400\)"),
+            (
+                Fault(301, b"", {"location": "https://api.example.org/v1/models?key=secret"}),
+                r"it answers with HTTP 301, and sends on to https://api\.example\.org/v1/models\. Such",
+            ),
+        ],
+    )
+    def test_what_it_says_in_place_of_a_list(self, bench: Bench, fault: Fault, said: str) -> None:
+        """It is told: mostly the key is wrong, or the address."""
+        bench.server.look_fault = lambda _path: fault
+        with pytest.raises(ModelError, match=said):
+            bench.ask(1, time=StagedTime())
+
+    @pytest.mark.parametrize("told", [5, True, "abc"])
+    def test_tokens_that_are_none(self, bench: Bench, told: Any) -> None:
+        """They are told in a sentence."""
+
+        def other(reply: dict[str, Any]) -> dict[str, Any]:
+            reply["choices"][0]["prompt_token_ids"] = told
+            return reply
+
+        bench.server.answer = other
+        with pytest.raises(ModelError, match=r"does not complete a text|makes other tokens"):
+            bench.ask(1)
+
+    @pytest.mark.parametrize(
         ("status", "said"),
         [
             (403, r"does not take the key \(HTTP 403\) for its batches"),
