@@ -6,8 +6,10 @@ import contextlib
 import multiprocessing
 import os
 import platform
+import queue
 import signal
 import subprocess
+import threading
 from collections.abc import Callable
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -96,9 +98,35 @@ class LocalProcess:
         self.pipe.close()
 
 
-def launch_here(driver: str, config: EngineConfig, placement: Placement, log: Path) -> LocalProcess:
+class FedProcess(LocalProcess):
+    """A process that a thread writes to, so that nobody waits for one that hangs, and does not read."""
+
+    def __init__(self, process: subprocess.Popen[bytes], pipe: Connection) -> None:
+        super().__init__(process, pipe)
+        self._outbox: queue.SimpleQueue[tuple[str, Any] | None] = queue.SimpleQueue()
+        self._writer = threading.Thread(target=self._write, name="batchinfer-engine", daemon=True)
+        self._writer.start()
+
+    def send(self, kind: str, content: Any = None) -> None:
+        self._outbox.put((kind, content))
+
+    def _write(self) -> None:
+        with contextlib.suppress(OSError):  # it is gone: receiving says so
+            while (message := self._outbox.get()) is not None:
+                self.pipe.send(message)
+
+    def kill(self) -> None:
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(self.process.pid, signal.SIGKILL)
+        self._outbox.put(None)
+        self._writer.join(STOP_SECONDS)  # or it would write where the pipe was
+        super().kill()
+
+
+def launch_here(driver: str, config: EngineConfig, placement: Placement, log: Path) -> FedProcess:
     """`Launch` on this machine. log: file for all that the process prints."""
-    process = start_beside(child.__name__)
+    started = start_beside(child.__name__)
+    process = FedProcess(started.process, started.pipe)
     process.send("load", (driver, config, placement, log))
     return process
 
@@ -111,15 +139,17 @@ def start_beside(module: str, log: Path | None = None) -> LocalProcess:
     # A plain process and not one of multiprocessing's: it shares no clean-up with ours that a kill would upset.
     # In a session of its own the terminal's Ctrl-C does not reach it.
     ours, theirs = multiprocessing.Pipe()
-    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # nor before it has that session
-    with contextlib.nullcontext() if log is None else log.open("ab") as printed:
-        process = subprocess.Popen(
-            command_of(module, str(theirs.fileno())),
-            pass_fds=[theirs.fileno()],
-            stdin=subprocess.DEVNULL, stdout=printed, stderr=printed,
-            start_new_session=True,
-            env=environment(),
-        )  # fmt: skip
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
-    theirs.close()
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # nor before it has that session
+    try:
+        with contextlib.nullcontext() if log is None else log.open("ab") as printed:
+            process = subprocess.Popen(
+                command_of(module, str(theirs.fileno())),
+                pass_fds=[theirs.fileno()],
+                stdin=subprocess.DEVNULL, stdout=printed, stderr=printed,
+                start_new_session=True,
+                env=environment(),
+            )  # fmt: skip
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        theirs.close()
     return LocalProcess(process, ours)

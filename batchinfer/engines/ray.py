@@ -261,7 +261,7 @@ class ClusterRoom:
 
 
 def tell_room(spec: RaySpec, info: Info) -> bool:
-    """Connects with a job's cluster and says what room there is, starting nothing; False where no engine has any.
+    """Connects with a job's cluster and says what room there is, starting no engine; False where none has any.
 
     Raises UsageError where a run would at once.
     """

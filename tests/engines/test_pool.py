@@ -15,7 +15,7 @@ import pytest
 from batchinfer.core.records import Failure, Generation, Prompt
 from batchinfer.engines.devices import Gpu, Placement
 from batchinfer.engines.pool import EnginePool
-from batchinfer.engines.process import EngineEnded, EngineLost, LocalProcess, launch_here
+from batchinfer.engines.process import EngineEnded, EngineLost, LocalProcess, launch_here, start_beside
 from batchinfer.engines.protocol import EngineConfig, Task
 from batchinfer.errors import ModelError, Stopped
 from tests.scripted import DRIVER, read_diary
@@ -273,6 +273,30 @@ def test_a_hung_process_is_replaced(log: Path, diary: str) -> None:
     assert texts(results) == echoes(0, 1, 3, 4, 5) | {2: "engine_died"}
     [failure] = [result for result in results if isinstance(result, Failure)]
     assert "did not respond for 5 s" in failure.detail
+
+
+@pytest.mark.long
+def test_a_process_that_takes_nothing_is_replaced(log: Path, diary: str) -> None:
+    """One that is frozen before it has read its prompts, more than a pipe holds, is told from one that works."""
+    long = [replace(each, token_ids=tuple(range(100_000))) for each in prompts(*range(4))]
+    with scripted(log, stall_seconds=3, answer="echo", diary=diary) as pool:
+        pool.wait_ready()
+        os.kill(children(diary)[0], signal.SIGSTOP)
+        assert texts(list(pool.generate(TASK, long))) == echoes(*range(4))
+    assert [alive(pid) for pid in children(diary)] == [False, False]
+
+
+def test_interrupts_come_through_where_no_process_can_be_started(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As with too many of them: what a program blocked before stays blocked, and nothing else."""
+
+    def full(*_: object, **__: object) -> None:
+        raise BlockingIOError("Resource temporarily unavailable")
+
+    monkeypatch.setattr("batchinfer.engines.process.subprocess.Popen", full)
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, ())
+    with pytest.raises(BlockingIOError):
+        start_beside("batchinfer.engines.child")
+    assert signal.pthread_sigmask(signal.SIG_BLOCK, ()) == before
 
 
 def test_a_slow_engine_is_not_a_hung_one(log: Path, diary: str) -> None:
