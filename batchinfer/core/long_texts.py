@@ -58,17 +58,20 @@ def is_long(text: str) -> bool:
 
 
 def shortened_column(
-    column: pa.Array | pa.ChunkedArray, keep: Keep, stand_in: Callable[[str, Keep], str] | None = None
+    column: pa.Array | pa.ChunkedArray, keep: Keep, stand_in: Callable[[str, Keep], str] | None = None, long: int = LONG
 ) -> pa.Array | pa.ChunkedArray:
-    """A column of texts with tokens in place of long ones; any other column as it is. stand_in: makes them, if not `token`."""
-    if not _is_text(column.type) or not may_be_long(column):
+    """A column of texts with tokens in place of long ones; any other column as it is.
+
+    stand_in: makes them, if not `token`. long: bytes beyond which a text is.
+    """
+    if not _is_text(column.type) or not may_be_long(column, long):
         return column
     lengths = pc.binary_length(column).to_pylist()
     marked = pc.match_substring_regex(column, MARKS.pattern).to_pylist()
     made = stand_in or token
     texts = [
         made(column[row].as_py(), keep)
-        if length is not None and (length > LONG or marked[row])
+        if length is not None and (length > long or marked[row])
         else column[row].as_py()
         for row, length in enumerate(lengths)
     ]
@@ -79,11 +82,11 @@ def _is_text(kind: pa.DataType) -> bool:
     return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))
 
 
-def may_be_long(column: pa.Array | pa.ChunkedArray) -> bool:
+def may_be_long(column: pa.Array | pa.ChunkedArray, long: int = LONG) -> bool:
     """Whether a column of texts may have some that tokens stand for in tables."""
     longest = pc.max(pc.binary_length(column)).as_py() or 0
     chunks = column.chunks if isinstance(column, pa.ChunkedArray) else [column]
-    return longest > LONG or any(
+    return longest > long or any(
         chunk.buffers()[2] is not None and MARK_BYTES.search(memoryview(chunk.buffers()[2])) is not None
         for chunk in chunks
     )
@@ -176,9 +179,9 @@ class LongTexts:
         """texts: gives digests and texts that tables may have tokens of already."""
         self._sources.append(texts)
 
-    def shortened(self, column: pa.Array | pa.ChunkedArray) -> pa.Array | pa.ChunkedArray:
-        """A column of texts with tokens in place of long ones. Raises StoreError."""
-        return shortened_column(column, self.keep)
+    def shortened(self, column: pa.Array | pa.ChunkedArray, long: int = LONG) -> pa.Array | pa.ChunkedArray:
+        """A column of texts with tokens in place of long ones, by bytes. Raises StoreError."""
+        return shortened_column(column, self.keep, long=long)
 
     def keep(self, digest: bytes, data: bytes) -> None:
         """Notes a text. Raises StoreError."""

@@ -14,11 +14,12 @@ import pyarrow as pa
 
 from batchinfer.core import output_rows
 from batchinfer.core.columns import Column
-from batchinfer.core.database import TEXT_ROWS, record_batches, scratch_database
+from batchinfer.core.database import TEXT_ROWS, one, record_batches, scratch_database
 from batchinfer.core.home import JobData
 from batchinfer.core.keys import canonical_json
 from batchinfer.core.long_rows import has_long_texts
-from batchinfer.core.long_texts import LongTexts
+from batchinfer.core.long_texts import LONG, LongTexts
+from batchinfer.core.memory import table_memory
 from batchinfer.core.output import OutputFile
 from batchinfer.core.sql import listed, quoted
 from batchinfer.errors import NotFound, StoreError, UsageError
@@ -28,6 +29,7 @@ from batchinfer.versions.layout import CANDIDATE, OWN_COLUMNS, PREDICTIONS, free
 from batchinfer.versions.manifest import Manifest
 
 CURRENT = "current"
+WIDE = 512  # bytes of a text that no join takes along where all are more than it has room for
 DIFFERENCE_COLUMNS = ("change", "old", "new", "old_score", "new_score", "old_source", "new_source")
 
 
@@ -157,18 +159,23 @@ def _damage(start: Side, end: Side) -> Iterator[None]:
 
 def _find(db: duckdb.DuckDBPyConnection, texts: LongTexts, start: Side, end: Side) -> None:
     """Makes the table `differences`."""
-    any_json = start.manifest.is_json or end.manifest.is_json
-    are_long = any_json and any(has_long_texts(side.folder / PREDICTIONS) for side in (start, end))
+    any_json, made = start.manifest.is_json or end.manifest.is_json, dict[str, str]()
     for alias, side in (("a", start), ("b", end)):
         # A text and a JSON value are compared as JSON.
         value = "to_json(prediction)::VARCHAR" if any_json and not side.manifest.is_json else "prediction"
         columns = ", ".join(listed(key.name) for key in side.manifest.key)
         rows = version_rows(db, texts, side.folder, side.manifest.key)
-        made = f"SELECT {columns}, lookup_hash, {value} AS prediction, score, source FROM ({rows})"
-        if are_long:
-            narrow(db, made, texts, alias)
+        made[alias] = f"SELECT {columns}, lookup_hash, {value} AS prediction, score, source FROM ({rows})"
+    are_long = any_json and any(has_long_texts(side.folder / PREDICTIONS) for side in (start, end))
+    are_wide = (
+        sum(one(db, f"SELECT sum(strlen(prediction)) FROM ({rows})") or 0 for rows in made.values())
+        > table_memory() / 4
+    )
+    for alias, rows in made.items():
+        if are_long or are_wide:
+            narrow(db, rows, texts, alias, WIDE if are_wide else LONG)
         else:
-            db.execute(f"CREATE VIEW {alias} AS {made}")
+            db.execute(f"CREATE VIEW {alias} AS {rows}")
     names = [listed(key.name) for key in end.manifest.key]
     alike = start.manifest.normalize == end.manifest.normalize  # otherwise equal keys have other hashes
     match = "a.lookup_hash = b.lookup_hash" if alike else " AND ".join(f"a.{name} = b.{name}" for name in names)

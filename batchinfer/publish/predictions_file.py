@@ -24,7 +24,7 @@ from batchinfer.core.files import os_errors
 from batchinfer.core.keys import short
 from batchinfer.core.long_json import shortened_json
 from batchinfer.core.long_rows import LONG_TEXTS, has_long_texts, large_group
-from batchinfer.core.long_texts import LongTexts
+from batchinfer.core.long_texts import LONG, LongTexts
 from batchinfer.core.parquet_batches import row_batches
 from batchinfer.core.sql import listed, literal, quoted
 from batchinfer.versions.layout import PREDICTIONS, VALUE_COLUMNS, version_column
@@ -51,15 +51,18 @@ def are_large(db: duckdb.DuckDBPyConnection, rows: str, *columns: str) -> bool:
     return bool(one(db, f"SELECT coalesce(avg({size}), 0) FROM ({rows})") * ROW_GROUP > large_group())
 
 
-def narrow(db: duckdb.DuckDBPyConnection, rows: str, texts: LongTexts, table: str = "narrowed") -> str:
+def narrow(
+    db: duckdb.DuckDBPyConnection, rows: str, texts: LongTexts, table: str = "narrowed", long: int = LONG
+) -> str:
     """Makes a table of what a query gives, with tokens also in place of long JSON that has short strings.
 
     Many such rows could not be sorted or joined. SQL finds nothing in them then. Returns the table's name.
+    long: bytes of a text beyond which a token stands for it.
     """
     db.execute(f"CREATE OR REPLACE TABLE {table} AS {rows} LIMIT 0")
     with record_batches(db, rows, ROW_GROUP) as reader:
         for batch in texts.all_whole(reader):
-            columns = [texts.shortened(column) for column in batch.columns]
+            columns = [texts.shortened(column, long) for column in batch.columns]
             db.register("batch", pa.table(columns, names=batch.schema.names))
             db.execute(f"INSERT INTO {table} FROM batch")
             db.unregister("batch")

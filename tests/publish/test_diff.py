@@ -268,3 +268,32 @@ def test_not_found_leaves_no_version(two: World) -> None:
     """A candidate that was never rejected is not found."""
     with pytest.raises(NotFound, match="it has none"):
         diff.compare(two.data, ["r1", "current"], None, 20)
+
+
+@pytest.mark.parametrize("as_json", [False, True])
+def test_texts_that_are_too_much_for_a_join_are_compared_alike(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, as_json: bool
+) -> None:
+    """Where all texts together are more than it has room for, tokens stand for them: the table and every file say the same."""
+    said = [
+        [json.dumps(f"{word} {number}") if as_json else f"{word} {number}" for number in range(40)]
+        for word in ("old", "new")
+    ]
+    output = {"output": {"type": "json", "schema": {"type": "string"}}} if as_json else {}
+    world = imports_job(tmp_path / "job", {"id": list(range(40))}, gate=LENIENT, **output)
+    world.take_in({"id": list(range(30)), "prediction": said[0][:30]})
+    world.publish()
+    world.take_in({"id": list(range(20, 40)), "prediction": [*said[0][20:25], *said[1][25:]]})
+    world.publish()
+
+    def compared(name: str) -> tuple[object, list[bytes]]:
+        files = [tmp_path / f"{name}.{ending}" for ending in ("csv", "jsonl")]
+        [found, _] = [diff.compare(world.data, ["1", "2"], OutputFile.of(str(file), None), 50) for file in files]
+        table = diff.compare(world.data, ["1", "2"], OutputFile.of(str(tmp_path / f"{name}.parquet"), None), 50)
+        assert table.first == found.first
+        return pq.read_table(tmp_path / f"{name}.parquet").to_pylist(), [file.read_bytes() for file in files]
+
+    plain = compared("plain")
+    monkeypatch.setattr(diff, "table_memory", lambda: 0)
+    monkeypatch.setattr(diff, "WIDE", 3)
+    assert compared("wide") == plain
