@@ -82,6 +82,6 @@ class Underway:
 
 
 def fault_of(error: Any) -> Any:
-    """Raises Broken with what a server says of a request within a batch that it did not answer."""
-    said = error if isinstance(error, str) else error.get("message") or error.get("code")
-    raise Broken(f"says: {shortened(str(said)).rstrip('.')}")
+    """Raises Broken with what a server says of a request within a batch that it did not answer, if it says anything."""
+    said = error if isinstance(error, str) else error.get("message") or error["code"]
+    raise Broken(f"says: {shortened(' '.join(str(said).split())).rstrip('.')}")

@@ -144,7 +144,12 @@ class RayCluster:
             if time.monotonic() > end:
                 said = f"There is no Ray cluster at {self._address}: what listens there said nothing within {CONNECT_SECONDS:g} s."
                 raise UsageError(said, field=("engine", "address"))
-        return self._answer()
+        try:
+            return self._answer()
+        except CutShort as exc:
+            last = (self._log.read_text(errors="replace").strip().splitlines() or ["nothing"])[-1]
+            said = f"The Ray cluster at {self._address} was lost at once; the last that Ray printed: {last}"
+            raise UsageError(said, field=("engine", "address")) from exc
 
     def _answer(self) -> Sequence[Node]:
         """The nodes that are alive, as the gateway says. Raises UsageError if it says that it could not connect."""
@@ -265,15 +270,8 @@ def tell_room(spec: RaySpec, info: Info) -> bool:
 
     Raises UsageError where a run would at once.
     """
-    with tempfile.TemporaryDirectory() as folder:
-        log = Path(folder) / "log"
-        try:
-            with RayCluster(spec.address, log) as cluster:
-                room = ClusterRoom(spec, cluster, info)
-        except CutShort as exc:
-            last = (log.read_text(errors="replace").strip().splitlines() or ["nothing"])[-1]
-            said = f"The Ray cluster at {spec.address} was lost at once; the last that Ray printed: {last}"
-            raise UsageError(said, field=("engine", "address")) from exc
+    with tempfile.TemporaryDirectory() as folder, RayCluster(spec.address, Path(folder) / "log") as cluster:
+        room = ClusterRoom(spec, cluster, info)
     if room.is_none:
         info(f"{room.too_small()} A run would wait for {spec.wait} for a node to join.")
     return not room.is_none

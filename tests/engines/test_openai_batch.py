@@ -299,6 +299,7 @@ def test_batches_that_come_to_nothing_are_not_made_for_ever(bench: Bench) -> Non
         ({"response": None, "error": {"code": "server_error", "message": "It broke."}}, "says: It broke"),
         ({"response": {"status_code": 200, "body": {"choices": []}}}, "lacks what an answer must have"),
         ({"response": None, "error": 5}, "gave no answer"),
+        ({"response": None, "error": {}}, "gave no answer"),
     ],
 )  # fmt: skip
 def test_what_a_server_says_of_a_row_is_told(bench: Bench, fields: dict[str, Any], said: str) -> None:

@@ -273,6 +273,13 @@ def test_no_cluster_there(log: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         RayCluster("auto", log).__enter__()
 
 
+def test_a_gateway_that_cannot_begin(log: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As with a Ray that cannot be imported: nothing was lost that a second run would find."""
+    monkeypatch.setattr("batchinfer.engines.ray.GATEWAY", "batchinfer.engines.none_such")
+    with pytest.raises(UsageError, match=r"was lost at once; the last that Ray printed: .*none_such"):
+        RayCluster("127.0.0.1:9", log).__enter__()
+
+
 def test_another_version_of_ray(
     cluster: TestCluster, log: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
