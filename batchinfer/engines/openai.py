@@ -45,7 +45,8 @@ class OpenAIEngine(ServerEngine):
         ] = []  # of which a look shows whether they or the server are to blame
         self._failed: deque[Failure] = deque()
         self._alone: Asked | None = None  # a suspect that is in flight
-        self._done = self._looks = 0  # answers and refusals; looks at a server that was away, and that it stood
+        self._done = self._sheds = 0  # requests that it did, and for which it had too much to do
+        self._looks = 0  # at a server that was away, and that worked
         self._told_of = -1.0  # when it last did its work, before it was said that it has too much to do
         self._ended: Stopped | None = None  # why nothing more is sent
 
@@ -163,7 +164,8 @@ class OpenAIEngine(ServerEngine):
         """The server has too much to do. It may say so of one prompt for ever: then it is that prompt, and not the server."""
         now = self._clock.now()
         self._flow.shed(asked.round, now, fault.wait)
-        if asked.shed(now, self._others(asked)):
+        self._sheds += 1
+        if asked.shed(now, self._others(asked), self._sheds):
             self._strike(asked, fault)
         else:
             self._again.append(asked)

@@ -31,7 +31,8 @@ class Asked:
     sent: when, by the engine's clock.
     sheds: how often the server had too much to do for it.
     later: when it may be asked again, by the engine's clock, if there is anything else to ask.
-    others: how much the server had done of other work when it was last too much to do.
+    others: how much the server had done when it last had too much to do for it.
+    first: how many more others it had done than it had too much to do for, when it first had for this one.
     fault: what a batch says of it that it did not answer.
     """
 
@@ -42,18 +43,24 @@ class Asked:
     sheds: int = 0
     later: float = 0.0
     others: int = 0
+    first: int = 0
     fault: ServerFault | None = None
 
-    def shed(self, now: float, others: int) -> bool:
-        """The server had too much to do for it; whether it says so of this prompt alone: again and again, and does others meanwhile.
+    def shed(self, now: float, others: int, sheds: int) -> bool:
+        """The server had too much to do for it; whether it says so of this prompt alone: for minutes, while it mostly does others.
 
         The first few times it is asked again at once; then it waits ever longer, so that others get their turn.
+        others, sheds: how much the server has done so far, and how often it had too much to do.
         """
         self.sheds += 1
+        more = others - (sheds - self.sheds)  # that it did than it had too much to do for, this one left out
+        if self.sheds == 1:
+            self.first = more
         waits = self.sheds - SOON_SHED
         self.later = now + min(LEAST_WAIT * 2 ** min(waits, 10), MOST_WAIT) if waits >= 0 else now
-        is_passed_over, self.others = waits >= OFTEN_SHED and others > self.others, others
-        return is_passed_over
+        is_passed_over = others > self.others and more > self.first
+        self.others = others
+        return waits >= OFTEN_SHED and is_passed_over
 
     def is_due(self, now: float, others: int) -> bool:
         """Whether it may be asked again: others had their turn, if it was too much several times."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import random
 import socket
 import threading
 from collections.abc import Iterator
@@ -144,6 +145,19 @@ def test_a_prompt_that_is_always_too_much_fails_alone(bench: Bench, count: int) 
     [failure] = [result for result in found.values() if isinstance(result, Failure)]
     assert (failure.prompt_key, failure.reason) == ((5).to_bytes(16), "engine_error")
     assert "Request too large: limit 30000, requested 34000" in failure.detail
+
+
+def test_no_row_fails_for_a_server_that_sheds_most_of_its_load(bench: Bench) -> None:
+    """As one whose account others use up: three of four requests are shed, for as long as it takes."""
+    time, dice = StagedTime(), random.Random(5)
+
+    def shed(_number: int, _content: dict[str, Any]) -> Fault | None:
+        time.now += 5.0
+        return BUSY if dice.random() < 0.75 else None
+
+    bench.server.fault = shed
+    found = bench.ask(300, time=time, in_flight=4)
+    assert all(isinstance(result, Generation) for result in found.values())
 
 
 def test_a_server_that_sheds_all_for_long_is_told(bench: Bench) -> None:
