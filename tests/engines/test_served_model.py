@@ -125,6 +125,10 @@ class TestLooks:
                 Fault(400, b'[{"error": {"code": 400, "message": "API key not valid."}}]'),
                 r"does not list its models: it refuses the request \(API key not valid\): correct engine.base_url, or the key\.",
             ),
+            (
+                Fault(402, b'{"error": "No credit."}'),
+                r"answers with HTTP 402: No credit: pay it, or take another key\.",
+            ),
             (Fault(400), r"does not list its models: it refuses the request \(it answers with HTTP 400\)"),
             (
                 Fault(301, b"", {"location": "https://api.example.org/v1/models?key=secret"}),
