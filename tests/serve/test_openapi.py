@@ -130,6 +130,14 @@ def test_every_route_is_described() -> None:
     assert served == {*OPERATIONS, ("/openapi.json", "get"), ("/docs", "get")}
 
 
+@pytest.mark.parametrize("path", ["/livez?", "/v1/jobs/shop/lookup?id=", "/v1/jobs/names/match?text="])
+def test_what_is_too_long_to_be_read_is_described(server: Server, path: str) -> None:
+    """The server answers by itself then, whichever route it was for."""
+    reply = server.get(path + "a" * 200_000)
+    assert (reply.status, reply.body) == (431, b"")
+    assert all("431" in openapi.document()["paths"][route][method]["responses"] for route, method in OPERATIONS)
+
+
 def test_every_problem_is_described() -> None:
     """Each kind of refusal is in the schema, and each status is given by some operation, but for those of no operation."""
     described = openapi.document()
