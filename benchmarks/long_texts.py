@@ -149,6 +149,9 @@ class ScriptedEngine:
     def start(self) -> None:
         """Nothing is loaded."""
 
+    def committed(self) -> None:
+        """Nothing is kept of what was asked."""
+
     def close(self) -> None:
         """Nothing was held."""
 
