@@ -130,7 +130,7 @@ def compare_entries(
     corrected = "false" if corrections == "()" else f"source IN {corrections}"
     hashed = (
         f"SELECT lookup_hash, {corrected} AS corrected, md5_number(prediction) AS prediction, "
-        "md5_number(json_array(md5_number(prediction)::VARCHAR, scores, score, source, model, generated_at)) AS body"
+        "md5_number(json_array(md5(prediction), scores, score, source, model, generated_at)) AS body"
     )
     tests = ("b.lookup_hash IS NULL", "e.lookup_hash IS NULL", "e.prediction <> b.prediction")
     counts = ", ".join(f"count(*) FILTER ({test})" for test in tests)
