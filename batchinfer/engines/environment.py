@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import gc
+import importlib.metadata
 import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 WITHOUT_VISION = Path(__file__).parent / "without_vision"
+# What transformers would import for models of pictures and for drafts, if it is installed: a second that no text model needs.
+UNUSED = ("sklearn", "scipy", "pandas")
 
 
 def hide_vision_packages() -> None:
@@ -20,6 +24,38 @@ def hide_vision_packages() -> None:
     """
     for name in ("torchvision", "torchaudio", "torchcodec"):
         sys.modules.setdefault(name, None)  # type: ignore[arg-type]
+
+
+def hide_unused_packages() -> None:
+    """Has vLLM on a CPU import nothing that it has no use for: the same for good as `without_distributions` for a while."""
+    for name in UNUSED:
+        sys.modules.setdefault(name, None)  # type: ignore[arg-type]
+    importlib.metadata.packages_distributions = dict
+
+
+@contextlib.contextmanager
+def without_collecting() -> Iterator[None]:
+    """Imports and loads without looking for cycles of garbage, which goes through millions of objects again and again.
+
+    What is there at the end is never looked through, also by who asks for it.
+    """
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.freeze()
+        gc.enable()
+
+
+@contextlib.contextmanager
+def without_distributions() -> Iterator[None]:
+    """Has transformers take packages by their own names, where it would first read the lists of files of all that are installed."""
+    whole = importlib.metadata.packages_distributions
+    importlib.metadata.packages_distributions = dict
+    try:
+        yield
+    finally:
+        importlib.metadata.packages_distributions = whole
 
 
 @contextlib.contextmanager
@@ -38,7 +74,8 @@ def without_torch() -> Iterator[None]:
     sys.modules["torch"] = None  # type: ignore[assignment]
     os.environ[advice] = "1"
     try:
-        yield
+        with without_distributions():
+            yield
     finally:
         del sys.modules["torch"]
         if before is None:

@@ -24,6 +24,7 @@ GPU_BLOCK_SIZE, CPU_BLOCK_SIZE = 16, 32
 # Prompts that are worked on at a time: vLLM's own on most GPUs.
 GPU_SEQUENCES, CPU_SEQUENCES = 256, 128
 MAX_CPU_KV_BYTES = 2 << 30
+TURNS = "{{ messages }}"  # prompts come as tokens: vLLM need not find the model's own template, and warm up with it
 
 
 class VllmDriver:
@@ -35,9 +36,12 @@ class VllmDriver:
         os.environ.update(VLLM_NO_USAGE_STATS="1", TOKENIZERS_PARALLELISM="false")
         if self._on_cpu:
             environment.prepare_cpu(list(placement.cores))
+            environment.hide_unused_packages()
         try:
-            import vllm
-            from vllm.exceptions import VLLMClientError
+            with environment.without_collecting():
+                import vllm
+                from vllm import LLM
+                from vllm.exceptions import VLLMClientError
         except ImportError as exc:
             if exc.name == "vllm":
                 raise MissingExtra("vLLM") from exc
@@ -45,7 +49,8 @@ class VllmDriver:
 
         self._vllm, self._client_error = vllm, VLLMClientError
         try:
-            llm = vllm.LLM(**self._arguments(config))
+            with environment.without_collecting():
+                llm = LLM(**self._arguments(config))
         except (ValueError, OSError, RuntimeError, ImportError, LookupError, TypeError, AssertionError) as exc:
             raise ModelError(f"vLLM could not load {config.model}: {first_sentence(exc)}") from exc
         self._engine = llm.llm_engine
@@ -74,6 +79,7 @@ class VllmDriver:
             "tensor_parallel_size": config.tensor_parallel,
             "runner": "generate",
             "disable_log_stats": True,
+            "chat_template": TURNS,
             grammars.SETTINGS: {"backend": "xgrammar", "disable_any_whitespace": True},
         }
         if config.adapter:
