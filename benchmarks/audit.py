@@ -52,6 +52,7 @@ class ScoresAtOnce:
 
     devices = Devices("cpu", 1)
     nodes: Mapping[str, NodeWork] = MappingProxyType({})
+    waited = 0.0
 
     def __init__(self) -> None:
         self.seconds, self._chance = 0.0, random.Random(1)

@@ -15,6 +15,7 @@ class InProcess:
 
     devices = Devices("cpu", 1)
     nodes: Mapping[str, NodeWork] = MappingProxyType({})
+    waited = 0.0
 
     def committed(self) -> None:
         """Nothing is kept of what was asked."""

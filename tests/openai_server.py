@@ -15,6 +15,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 PROBE = [{"role": "user", "content": "Say yes."}]  # by which a server of chats is tried
+FORM_PROBE = "Say hello."  # by which it is tried whether it holds an answer to a form
 HTML = b"<html><body>Please log in.</body></html>"
 
 
@@ -47,7 +48,7 @@ class ScriptedServer:
     fault: of a request for an answer, by how many came before it and its content; None to answer it.
     longest: what it calls the limit of an answer's tokens. unknown: parameters that its chats do not take.
     unfinished: what it says of chats that come to no end within their limit. look_fault: what goes wrong
-    with a look at a path.
+    with a look at a path. holds: whether it holds answers to a form. form_fault: what goes wrong with a probe of that.
     asked: the content of each request for an answer, probes left out. probes: how many of those there were.
     """
 
@@ -59,6 +60,8 @@ class ScriptedServer:
     unknown: tuple[str, ...] = ()
     unfinished: str = ""
     look_fault: Callable[[str], Fault | None] = lambda _path: None
+    holds: bool = True
+    form_fault: Callable[[], Fault | None] = lambda: None
     asked: list[dict[str, Any]] = field(default_factory=list)
     probes: int = 0
     most: int = 0  # that were in flight at a time
@@ -157,6 +160,23 @@ def chat_completion(content: Mapping[str, Any]) -> dict[str, Any]:
     return {"object": "chat.completion", "choices": [choice], "usage": {"prompt_tokens": 9, "completion_tokens": 1}}
 
 
+def _is_form_probe(content: Mapping[str, Any]) -> bool:
+    messages, prompt = content.get("messages"), content.get("prompt")
+    return messages == [{"role": "user", "content": FORM_PROBE}] or prompt == list(FORM_PROBE.encode())
+
+
+def _held(content: Mapping[str, Any], reply: dict[str, Any]) -> dict[str, Any]:
+    """The reply to a probe of a form, with an answer that has it."""
+    wanted = content.get("structured_outputs") or {"json": content["response_format"]["json_schema"]["schema"]}
+    word = wanted["json"]["properties"]["word"]["enum"][0] if "json" in wanted else None
+    text, choice = "kiwi-123" if word is None else json.dumps({"word": word}), reply["choices"][0]
+    if "message" in choice:
+        choice["message"]["content"] = text
+    else:
+        choice["text"] = text
+    return reply
+
+
 def handler(server: ScriptedServer) -> type[BaseHTTPRequestHandler]:  # noqa: C901 - a class with small methods
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
@@ -181,10 +201,14 @@ def handler(server: ScriptedServer) -> type[BaseHTTPRequestHandler]:  # noqa: C9
                 self.send(401, b"{}")
             elif content.get("return_token_ids") or content.get("messages") == PROBE:
                 self._probed(content)
+            elif _is_form_probe(content):
+                server.probes += 1
+                reply = chat_completion(content) if "messages" in content else completion(content)
+                self._answer(_held(content, reply) if server.holds else reply, server.form_fault())
             else:
                 fault = server.take(content)
                 try:
-                    self._answer(content, fault)
+                    self._answer(chat_completion(content) if "messages" in content else completion(content), fault)
                 finally:
                     server.done()
 
@@ -215,13 +239,12 @@ def handler(server: ScriptedServer) -> type[BaseHTTPRequestHandler]:  # noqa: C9
                 return 404, b'{"detail": "Not Found"}'
             return 200, json.dumps({"object": "list", "data": server.models}).encode()
 
-        def _answer(self, content: dict[str, Any], fault: Fault | None) -> None:
+        def _answer(self, reply: dict[str, Any], fault: Fault | None) -> None:
             if fault is not None and fault.late:
                 time.sleep(fault.late)
             elif fault is not None and not (fault.half or fault.slow):
                 self.send(fault.status, fault.content, fault.headers)
                 return
-            reply = chat_completion(content) if self.path.endswith("/chat/completions") else completion(content)
             self.send(
                 200,
                 json.dumps(server.answer(reply)).encode(),

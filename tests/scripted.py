@@ -35,7 +35,7 @@ class Script:
     answer: "echo" gives the prompt's last message back; a mapping gives a text for the first token id that it knows.
     scores: the probability of each choice, in the task's order.
     die_on, hang_on, refuse, cut_off: token ids. once: a folder; each death and hang is then staged only once.
-    slow: seconds of a step. per_step: prompts finished in one. in_flight, max_len: what EngineInfo says.
+    slow: seconds of a step. per_step: prompts finished in one. in_flight, max_len, version: what EngineInfo says.
     loads: what each load of the pool's only process does: "fine", "die", "hang", or a ModelError's sentence.
     diary: file that gets a line for each load, prompt taken and prompt answered. prints: said on stdout and stderr.
     helper: whether to start a process below this one, as vLLM does.
@@ -52,6 +52,7 @@ class Script:
     per_step: int = 1
     in_flight: int = 8
     max_len: int = 1000
+    version: str = ""
     loads: Sequence[str] | None = None
     diary: str | None = None
     prints: str | None = None
@@ -71,7 +72,9 @@ class ScriptedDriver:
         self._load()
         seen = " ".join(os.environ.get(f"CUDA_{name}", "-") for name in ("VISIBLE_DEVICES", "DEVICE_ORDER"))
         where = placement.description if placement.is_cpu else f"the GPUs {seen}"
-        self.info = EngineInfo(self._script.max_len, self._script.in_flight, f"a script on {where}")
+        self.info = EngineInfo(
+            self._script.max_len, self._script.in_flight, f"a script on {where}", self._script.version
+        )
 
     def _load(self) -> None:
         self._note("load")

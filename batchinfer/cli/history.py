@@ -88,6 +88,12 @@ def runs_(job: str, as_json: bool) -> None:
     emit(reports, as_json, lambda: _print_runs(reports, ledger))
 
 
+def _status(report: Mapping[str, Any]) -> str:
+    """How a run ended, with what it was for, if it was no run of the list."""
+    status, purpose = report["status"], report.get("purpose")
+    return f"{status} ({purpose})" if purpose else str(status)
+
+
 def _print_runs(reports: Sequence[Mapping[str, Any]], ledger: Ledger) -> None:
     """A line for each run, then what all cost. A count that no run has, such as of failed rows, has no column."""
     from batchinfer.cli.costs import run_costs, tell_ledger
@@ -96,7 +102,7 @@ def _print_runs(reports: Sequence[Mapping[str, Any]], ledger: Ledger) -> None:
 
     rows = [
         {
-            "run": report["run_id"], "started": f"{report['started_at'][:16].replace('T', ' ')} UTC", "status": report["status"],
+            "run": report["run_id"], "started": f"{report['started_at'][:16].replace('T', ' ')} UTC", "status": _status(report),
             "rows": report.get("rows"), "cached": figure(report, "cached"), "generated": report.get("generated"),
             "failed": figure(report, "failed") or None, "remaining": figure(report, "remaining") or None, "version": report.get("version"),
             "rows/s": report.get("rows_per_second") and f"{report['rows_per_second']:.1f}",

@@ -39,6 +39,7 @@ class EnginePool:
     info: called with a sentence when a process had to be replaced.
     meanwhile: called again and again while no process is loaded; what it raises ends that.
     least: how many processes must be loaded before work begins; all, unless said otherwise.
+    waited: seconds for which the devices were waited for.
     """
 
     def __init__(
@@ -53,8 +54,11 @@ class EnginePool:
         info: Info = lambda _: None,
         meanwhile: Callable[[], object] = lambda: None,
         least: int | None = None,
+        waited: float = 0.0,
     ) -> None:
         self._meanwhile, self._least = meanwhile, len(placements) if least is None else least
+        self._waited, self._started = waited, 0.0  # by the monotonic clock, when all were started
+        self._placed: float | None = None  # by the same, when the first of them had a place
         self._config, self._placements, self._log = config, placements, log
         self._driver, self._launch, self._stall_seconds, self._info = driver, launch, stall_seconds, info
         self._members: list[Member] = []
@@ -77,12 +81,23 @@ class EnginePool:
         return self._nodes
 
     @property
+    def waited(self) -> float:
+        return self._waited + (self._placed or time.monotonic()) - self._started
+
+    @property
     def _loaded(self) -> int:
         """How many processes can answer."""
         return sum(member.loaded is not None for member in self._members)
 
     def start(self) -> None:
         self._members = [self._spawn(placement) for placement in self._placements]
+        self._started = time.monotonic()
+        self._note_places()
+
+    def _note_places(self) -> None:
+        """When the first process had a place."""
+        if self._placed is None and any(member.process.node is not None for member in self._members):
+            self._placed = time.monotonic()
 
     def wait_ready(self) -> EngineInfo:
         while self._loaded < self._least:
@@ -118,18 +133,26 @@ class EnginePool:
         self._losses.clear()
 
     def _feed(self, queue: PromptQueue) -> None:
-        """Fills the processes. Suspects of a crash go first, each alone."""
+        """Fills the processes. Suspects of a crash go to one of them, each alone, and to any that has nothing else to do."""
+        tester = self._tester()
+        while self._feed_one(queue, tester):
+            pass
         for member in self._members:
             if self._suspects and member.loaded is not None and not member.prompts:
                 member.give([self._suspects.popleft()], alone=True)
-        while not self._suspects and self._feed_one(queue):
-            pass
 
-    def _feed_one(self, queue: PromptQueue) -> bool:
+    def _tester(self) -> Member | None:
+        """The process that gets nothing else while there are suspects: one that works on them, or will soonest be free to."""
+        if not self._suspects:
+            return None
+        loaded = [member for member in self._members if member.loaded is not None]
+        return min(loaded, key=lambda member: (not member.alone, len(member.prompts)), default=None)
+
+    def _feed_one(self, queue: PromptQueue, tester: Member | None) -> bool:
         """Gives prompts to the idlest process that can have any: a short list is to keep all of them busy."""
         for number, member in sorted(enumerate(self._members), key=lambda entry: -entry[1].room()):
             room = min(member.room(), BATCH)
-            if room <= 0:
+            if room <= 0 or member is tester:
                 continue
             again = [self._returned.popleft() for _ in range(min(room, len(self._returned)))]
             if batch := again or queue.take(number, room, is_hungry=member.is_hungry()):
@@ -154,17 +177,31 @@ class EnginePool:
             yield from self._replace(member, str(ended), is_lost=isinstance(ended, EngineLost))
             return
         member.heard = time.monotonic()
+        self._note_places()
         if kind == "failed":
             if not self._goes_on_without(member, content):
                 raise ModelError(f"{content} What the engine printed is in {self._log}.")
             return
         if kind == "ready":
-            member.loaded = content
-            if self._task is not None:
-                member.process.send("task", self._task)
+            self._welcome(member, content)
         elif kind == "results":
             self._count(member, content)
             yield from content
+
+    def _welcome(self, member: Member, info: EngineInfo) -> None:
+        """A process is loaded. One of another version than the others is left out: a list is answered by one."""
+        other = next((each for each in self._members if each.loaded and each.loaded.version != info.version), None)
+        if other is not None and other.loaded is not None:
+            said = (
+                f"The node {member.process.node} has {info.version}, and {other.process.node} {other.loaded.version}: "
+                "install the same version on all."
+            )
+            if not self._goes_on_without(member, said):
+                raise ModelError(said)
+            return
+        member.loaded = info
+        if self._task is not None:
+            member.process.send("task", self._task)
 
     def _count(self, member: Member, results: Sequence[Generation | Failure]) -> None:
         """Notes what a process answered."""

@@ -63,13 +63,17 @@ class EngineInfo:
     max_model_len: tokens of a prompt and its answer together.
     max_in_flight: how many prompts it can work on, with as many again that wait.
     description: what it is and where it runs, for people.
+    version: the program that computes, such as vLLM 0.32.0; empty where nobody knows.
     checked: of a server that others run, what was looked at to know that it has the job's model, a sentence each.
+    unshown: what could not be shown of it, a phrase each.
     """
 
     max_model_len: int
     max_in_flight: int
     description: str
+    version: str = ""
     checked: tuple[str, ...] = ()
+    unshown: tuple[str, ...] = ()
 
 
 @dataclass(slots=True)
@@ -94,6 +98,7 @@ class Engine(Protocol):
 
     devices: what it holds meanwhile.
     nodes: what each machine that it runs on did so far, by name.
+    waited: seconds for which it had no devices yet, or its server was away, before it was loaded.
     """
 
     @property
@@ -101,6 +106,9 @@ class Engine(Protocol):
 
     @property
     def nodes(self) -> Mapping[str, NodeWork]: ...
+
+    @property
+    def waited(self) -> float: ...
 
     def start(self) -> None:
         """Begins to load, and returns at once."""

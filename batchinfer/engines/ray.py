@@ -28,10 +28,9 @@ from batchinfer.engines.models import folder_digest
 from batchinfer.engines.process import EngineEnded, EngineLost, LocalProcess, start_beside
 from batchinfer.engines.protocol import EngineConfig
 from batchinfer.errors import Busy, CutShort, MissingExtra, UsageError, counted
-from batchinfer.job.engine_spec import RaySpec
+from batchinfer.job.engine_spec import LOCAL, RaySpec
 
 GATEWAY = "batchinfer.engines.ray_gateway"
-LOCAL = "local"
 LOOKING_SECONDS = 2.0  # between two looks at the nodes
 SILENT_SECONDS = 5.0  # a wait that is shorter is not worth a word
 LISTEN_SECONDS = 0.1

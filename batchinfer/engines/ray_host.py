@@ -54,7 +54,9 @@ class EngineHost:
         """The GPUs that Ray gave to this process, or cores that no other engine here has."""
         if wanted.is_cpu:
             return Placement(cores=_claim_cores(len(wanted.cores), self._claims))
-        gpus = find_gpus()  # of those alone that Ray lets it see
+        if given := ray_gpus():
+            os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(given)  # which Ray does not set where it was told not to
+        gpus = find_gpus()  # of those alone
         for gpu in gpus:
             if holder := self._claims.enter_context(lock(machine_wide(gpu.uuid), "an engine of Ray")):
                 raise StoreError(
@@ -105,6 +107,13 @@ class EngineHost:
             return []
         self._log.seek(max(0, self._log.seek(0, os.SEEK_END) - TAIL_BYTES))
         return [("printed", self._log.read().decode(errors="replace"))]
+
+
+def ray_gpus() -> list[str]:
+    """The ids of the GPUs that Ray gave to this process."""
+    import ray
+
+    return [str(each) for each in ray.get_runtime_context().get_accelerator_ids().get("GPU", [])]
 
 
 def check_folders(digests: Mapping[str, str]) -> None:

@@ -64,7 +64,7 @@ class ServedModel:
     max_model_len: tokens of a prompt and its answer together; None if the server does not tell.
     chat: how it takes chat turns, where it does not take tokens.
     checked: what was looked at, and what it came to, a sentence each.
-    unshown: what could not be shown of the model; empty where nothing is open.
+    unshown: what could not be shown of the model: what the job trusts, and what no server tells.
     """
 
     name: str
@@ -137,26 +137,28 @@ def _find_served(api: ServerApi, spec: ServerSpec, asked: AskedModel, tokenizer:
     if tokens is None:  # which must be trusted in any case
         chat = find_chat_form(api, name)
         unshown += chat_unshown(chat, tokenizer)
-    checked += _untold(base, asked, tokenizer)
-    checked += [f"Not shown, but trusted (engine.trust_model): {what}." for what in unshown]
     window = length if isinstance(length, int) else None
+    if tokenizer.is_known:
+        checked += _smaller_window(window, asked.config)
+        unshown += _untold(asked.config)
     return ServedModel(name, tokens is not None, window, chat, tuple(checked), tuple(unshown))
 
 
-def _untold(card: Mapping[str, Any], asked: AskedModel, tokenizer: Tokenizer) -> list[str]:
-    """What no server tells of a model with files, a sentence; and another where its window is smaller than the model's own."""
-    if not tokenizer.is_known:
-        return []
-    config, window = asked.config, card.get("max_model_len")
+def _untold(config: EngineConfig) -> list[str]:
+    """What no server tells of a model with files, however it is asked: nobody need say that it is trusted."""
     folders = [folder for folder in (config.model, config.adapter) if folder and Path(folder).is_absolute()]
-    files = f", nor whether it holds the files that are here in {' and '.join(folders)}" if folders else ""
-    told = [f"No server tells the revision, dtype, quantisation or KV cache of what it runs{files}."]
+    which = [] if config.model in folders else ["its revision"]
+    return [*which, "its dtype, quantisation and KV cache", *(f"that it has the files of {each}" for each in folders)]
+
+
+def _smaller_window(window: int | None, config: EngineConfig) -> list[str]:
+    """A sentence where a server has less room than the model."""
     own = window_of(config.options, config.model, config.revision)
-    if isinstance(window, int) and own is not None and window < own:
-        told.append(
-            f"It takes {window:,} tokens, and the model {own:,}: rows that need more fail, until run --retry-failed asks them elsewhere."
-        )
-    return told
+    if window is None or own is None or window >= own:
+        return []
+    return [
+        f"It takes {window:,} tokens, and the model {own:,}: rows that need more fail, until run --retry-failed asks them elsewhere."
+    ]
 
 
 def listed_models(api: ServerApi) -> list[Mapping[str, Any]]:

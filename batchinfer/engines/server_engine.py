@@ -6,7 +6,7 @@ import os
 import random
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType, TracebackType
 from typing import Self
 
@@ -16,6 +16,7 @@ from batchinfer.engines.chat_form import SECONDS
 from batchinfer.engines.dialects import ChatDialect, Dialect, TokenDialect, needs_vllm
 from batchinfer.engines.flow import RequestFlow
 from batchinfer.engines.grammars import follows_xgrammar
+from batchinfer.engines.held_probe import check_held, probe_task
 from batchinfer.engines.protocol import EngineConfig, EngineInfo, NodeWork, Task
 from batchinfer.engines.served_model import AskedModel, ServedModel, check_batches, find_name, find_served, no_api
 from batchinfer.engines.server_api import Away, ServerApi, ServerFault
@@ -46,10 +47,12 @@ class ServerEngine:
 
     devices: the server, which the run has for itself as far as anybody knows.
     nodes: none; where it runs is its own business.
+    waited: seconds for which it was away before the first row.
     """
 
     devices = Devices("server", 1)
     nodes: Mapping[str, NodeWork] = MappingProxyType({})
+    waited = 0.0
 
     def __init__(
         self, api: ServerApi, job: Job, spec: ServerSpec, config: EngineConfig, *, most: int = MOST_IN_FLIGHT,
@@ -69,6 +72,7 @@ class ServerEngine:
         """Nothing: the server is there, or will be."""
 
     def wait_ready(self) -> EngineInfo:
+        lost: float | None = None  # when it was first found to be away
         while self._served is None:
             if self._away is not None and self._clock.now() < self._flow.until:
                 self._wait()
@@ -76,12 +80,15 @@ class ServerEngine:
             try:
                 self._served = self._look()
             except Away as exc:
+                lost = self._clock.now() if lost is None else lost
                 self._lose(exc)
                 self._wait()
+        self.waited = 0.0 if lost is None else self._clock.now() - lost
         self._find_again()
-        window = self._served.max_model_len or self._own_window()
-        kind = "vLLM's server" if self._served.takes_tokens else "The server"
-        return EngineInfo(window, self._most, f"{kind} at {self._api.base_url}", self._served.checked)
+        served, window = self._served, self._served.max_model_len or self._own_window()
+        kind = "vLLM's server" if served.takes_tokens else "The server"
+        description = f"{kind} at {self._api.base_url}"
+        return EngineInfo(window, self._most, description, checked=served.checked, unshown=served.unshown)
 
     def _own_window(self) -> int:
         return window_of(self._config.options, self._config.model, self._config.revision) or UNBOUNDED
@@ -97,16 +104,31 @@ class ServerEngine:
         assert self._job.spec.model is not None
         asked = AskedModel(self._job.spec.model.id, self._config)
         try:
-            return find_served(self._api, self._server, asked, self._tokenizer)
+            served = find_served(self._api, self._server, asked, self._tokenizer)
+            return self._look_at_form(served, self._tokenizer)
         except Away as exc:
             if exc.is_other and self._served is None:
                 raise no_api(self._api, exc) from exc
             raise
 
+    def _look_at_form(self, served: ServedModel, tokenizer: Tokenizer) -> ServedModel:
+        """The same, with whether it holds answers to the form that the job asks for, if it asks for one."""
+        constraint = self._job.spec.output.constraint
+        if constraint is None:
+            return served
+        kind, _ = constraint
+        found = check_held(self._api, self._dialect_at(served, probe_task(kind)), kind, tokenizer)
+        if found is None:
+            return replace(served, unshown=(*served.unshown, "that it holds its answers to a form"))
+        return replace(served, checked=(*served.checked, found))
+
     def _dialect(self, task: Task) -> Dialect:
         """How a task is put to the server. Raises ModelError for one that it cannot do."""
-        served, prompt = self._served, self._job.spec.prompt
-        assert served is not None
+        assert self._served is not None
+        return self._dialect_at(self._served, task)
+
+    def _dialect_at(self, served: ServedModel, task: Task) -> Dialect:
+        prompt = self._job.spec.prompt
         assert self._tokenizer is not None
         if served.takes_tokens:
             return TokenDialect(task, served.name, follows_xgrammar=follows_xgrammar(self._config.options))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -53,12 +54,14 @@ def vllm_engine(
     """Starts vLLM on this machine's devices, once they are free."""
     config = replace(config, tensor_parallel=spec.tensor_parallel)
     with _log(data) as log, contextlib.ExitStack() as held:
+        began = time.monotonic()
         with placing(job):
             devices = hold_free(spec.replicas, spec.tensor_parallel, f"batchinfer job {job.name}", info, meanwhile)
             placements = held.enter_context(devices)
         pool = EnginePool(
-            config, placements, log, stall_seconds=spec.stall.total_seconds(), info=info, meanwhile=meanwhile
-        )
+            config, placements, log, stall_seconds=spec.stall.total_seconds(), info=info, meanwhile=meanwhile,
+            waited=time.monotonic() - began,
+        )  # fmt: skip
         with pool:
             yield pool
 

@@ -61,6 +61,7 @@ class VllmDriver:
             max_model_len=self._max_len,
             max_in_flight=2 * int(settings.scheduler_config.max_num_seqs),
             description=f"vLLM {vllm.__version__} on {placement.description}",
+            version=f"vLLM {vllm.__version__.partition('+')[0]}",
         )
         self._follows_xgrammar = grammars.follows_xgrammar(config.options)
         self._task: Task | None = None

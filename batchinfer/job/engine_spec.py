@@ -15,6 +15,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 from batchinfer.core.fields import Duration, NonEmpty, Section
 
 MOST_IN_FLIGHT = 512
+LOCAL = "local"  # the cluster of this machine alone
 MOST_OF_PART = 50_000  # requests in a file, as OpenAI has it
 
 
@@ -85,7 +86,7 @@ class OpenAIBatchSpec(ServerSpec):
         return OpenAISpec(kind="openai", **shared)
 
 
-def fault_of_cluster(text: str, known: tuple[str, ...] = ("auto", "local")) -> bool:
+def fault_of_cluster(text: str, known: tuple[str, ...] = ("auto", LOCAL)) -> bool:
     """Whether a text is no address of a Ray cluster's head, and none of the known words."""
     host, _, port = text.rpartition(":")
     is_head = host and "/" not in host and port.isascii() and port.isdecimal() and 0 < int(port) < 1 << 16

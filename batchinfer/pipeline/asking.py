@@ -120,8 +120,7 @@ class Asking:
         )
         with self._record.meter.until_released(), own as ready:
             self._record.meter.hold(ready.devices, question.identity.label)
-            progress, had = self._record.progress, time.monotonic()
-            progress.waiting_seconds = had - began
+            progress = self._record.progress
             info("Looking at the server ..." if ready.devices.kind == "server" else "Loading the model ...")
             tokenizer = Tokenizer(source, question.identity.revision, question.prompt.chat_template_kwargs)
             maker = PromptMaker(job, question, tokenizer)
@@ -129,7 +128,9 @@ class Asking:
             loaded = ready.wait_ready()
             self._record.meter.hold(ready.devices, question.identity.label)  # on a cluster more have a place by now
             self._record.checked += loaded.checked
-            seconds = progress.load_seconds = time.monotonic() - had
+            self._record.unshown += loaded.unshown
+            progress.waiting_seconds = ready.waited if self._engine is None else 0.0
+            seconds = progress.load_seconds = time.monotonic() - began - progress.waiting_seconds
             info(f"{loaded.description}, ready after {seconds:.0f} s.")
             yield _LoadedModel(ready, maker, loaded.max_model_len)
 

@@ -73,7 +73,7 @@ def probe(
     with prepare(job, data, options) as prepared:
         if not prepared.plan.counts.to_generate:
             return None
-    report = run(job, data, replace(options, limit=PROBED, spread=True), console, engine)
+    report = run(job, data, replace(options, limit=PROBED, spread=True, purpose="probe"), console, engine)
     console.info(f"The probe got {counted(report.generated, 'answer')}, which the cache keeps.")
     return report
 
@@ -89,8 +89,9 @@ def _money(prepared: Prepared, found: PlanReport) -> dict[str, Any]:
             devices = devices_of(place_here(engine.replicas, engine.tensor_parallel))
             money = cost.price.of_seconds(found.estimate.seconds * devices.count)
             return {"estimate_money": money, "currency": cost.currency}
-    runs = [run for run in prepared.store.runs() if run.report.get("model") == question.identity.label]
-    ledger = Ledger.of([run for run in runs if run.report.get("generated")][:RUNS], {})
+    label, past = question.identity.label, [run for run in prepared.store.runs() if not run.status.is_aside]
+    runs = [run for run in past if run.report.get("model") == label and run.report.get("generated")]
+    ledger = Ledger.of(runs[:RUNS], {})
     if ledger.per_answer is None or ledger.currency != cost.currency:
         return {}
     return {"estimate_money": prepared.plan.counts.to_generate * ledger.per_answer, "currency": cost.currency}

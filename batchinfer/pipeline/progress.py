@@ -24,8 +24,8 @@ class Progress:
     prompt_tokens: of all prompts that were answered.
     cached_tokens: those of the prompt tokens that prefix caching saved.
     output_tokens: of all answers.
-    load_seconds: until the engine was ready, once its devices were had.
-    waiting_seconds: until these were had.
+    load_seconds: until the engine was ready, but for those in which it waited.
+    waiting_seconds: until it had devices, or its server answered.
     started: when generation began, by the monotonic clock; None before.
     ended: when it ended, by the same clock; None before.
     choice_masses: the choice mass of each prediction that has one.

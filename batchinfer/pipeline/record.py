@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from types import TracebackType
 from typing import Any, Self
 
@@ -30,7 +31,7 @@ class RunRecord:
     meter: counts what devices it holds.
     progress: counts while it goes on; where two models are asked in turns, those of the turn.
     turns: what came of the turns before, each with its stage.
-    checked: of a server that answers, what was looked at to know that it has the job's model.
+    checked, unshown: of a server that answers, what was looked at to know that it has the job's model, and what stayed open.
     outcome: of publishing, once there is one.
     estimate: how long the run was to take, once that is known.
     report: once it was left; a stop carries it too.
@@ -41,10 +42,11 @@ class RunRecord:
         self._list_differs = list_differs
         self._prepared, self._began = prepared, began
         self._list_name = str(options.input or prepared.list_name)
-        self._refresh = options.refresh_text
+        self._refresh, self._purpose = options.refresh_text, options.purpose
         self.run_id, self.meter = 0, Meter()
         self.progress = Progress()
         self.checked: tuple[str, ...] = ()
+        self.unshown: tuple[str, ...] = ()
         self.turns: list[tuple[Stage | None, Progress]] = []
         self.outcome: Release | None = None
         self.estimate: TimeEstimate | None = None
@@ -100,12 +102,13 @@ class RunRecord:
         self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
     ) -> None:
         status = self._status(exc)
-        self.report = RunReport.of(
+        report = RunReport.of(
             self._prepared, status, self.progress, self.outcome,
             run_id=self.run_id, list_name=self._list_name, seconds=time.monotonic() - self._began,
             list_differs=self._list_differs, turns=self.turns, cost=self._cost(), checked=self.checked,
             estimate=self.estimate,
         )  # fmt: skip
+        self.report = replace(report, unshown=self.unshown or None, purpose=self._purpose)
         ended_by = exc if isinstance(exc, NotConfirmed) else _request(exc)
         if ended_by is not None:
             ended_by.report = self.report

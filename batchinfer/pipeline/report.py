@@ -39,6 +39,8 @@ WHERE_IT_IS = (
     "cost",
     "version_cost",
     "checked",
+    "unshown",
+    "purpose",
     "generation_seconds",
     "waiting_seconds",
     "estimate",
@@ -125,6 +127,8 @@ class RunReport:
     cost: what it used; None for a publishing, and in a job without a model.
     version_cost: what the answers of the version took to make; None without a candidate, and in a job without a model.
     checked: what was looked at to know that a server has the job's model, a sentence each; None where no server was asked.
+    unshown: what could not be shown of it, a phrase each; None where no server was asked.
+    purpose: probe or tune, of a run that one of these began; None for others.
     """
 
     job: str
@@ -166,6 +170,8 @@ class RunReport:
     cost: Cost | None = None
     version_cost: VersionCost | None = None
     checked: tuple[str, ...] | None = None
+    unshown: tuple[str, ...] | None = None
+    purpose: str | None = None
     generation_seconds: float | None = None
     waiting_seconds: float | None = None
     estimate: TimeEstimate | None = None

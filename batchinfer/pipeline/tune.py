@@ -257,7 +257,7 @@ def _misses(job: Job, data: JobData, console: Console) -> int:
 
 
 def _asking(data: JobData, console: Console) -> Ask:
-    return lambda job, rows: run(job, data, Options(limit=rows, spread=True), console)
+    return lambda job, rows: run(job, data, Options(limit=rows, spread=True, purpose="tune"), console)
 
 
 def _with_options(job: Job, options: Mapping[str, Any]) -> Job:

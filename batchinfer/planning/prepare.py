@@ -50,6 +50,7 @@ class Options:
     input: the list in place of the job's own.
     limit: of prompts; nothing is published then.
     spread: take them from all over the list, not its first.
+    purpose: of a run with a limit that a person did not ask for as such: probe or tune.
     max_hours: after them it stops as by Ctrl-C.
     budget: what it may cost, with the runs before it that did not come to their end, in the job's currency.
     stop_seconds: that what is in flight has after Ctrl-C or SIGTERM.
@@ -65,6 +66,7 @@ class Options:
     input: Path | None = None
     limit: int | None = None
     spread: bool = False
+    purpose: str | None = None
     max_hours: float | None = None
     budget: float | None = None
     stop_seconds: float = 30.0

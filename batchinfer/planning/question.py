@@ -110,10 +110,7 @@ class Question:
             return Task({"temperature": 0.0}, score_tokens=tokens, score_continuations=tokens is None, adapter=adapter)
         if self.scored is not None:
             return Task({"temperature": 0.0}, score_continuations=True, adapter=adapter)
-        constraint = (
-            ("json", output.schema_) if output.type == "json" else ("regex", output.pattern) if output.pattern else None
-        )
-        return Task(self.spec.sampling.model_dump(), constraint, adapter=adapter)
+        return Task(self.spec.sampling.model_dump(), output.constraint, adapter=adapter)
 
     def engine_config(self, source: str) -> EngineConfig:
         """What an engine must load. source: where the weights are."""

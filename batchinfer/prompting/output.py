@@ -140,6 +140,13 @@ class OutputSpec(Section):
             raise ValueError("steps do not apply to a likelihood: it is a number")
         return self
 
+    @property
+    def constraint(self) -> tuple[str, Any] | None:
+        """What the engine holds an answer to while it is written: ("json", schema), ("regex", pattern) or None."""
+        if self.type == "json":
+            return "json", self.schema_
+        return ("regex", self.pattern) if self.pattern else None
+
     @field_validator("choices")
     @classmethod
     def _no_blank_choice(cls, choices: list[str] | None) -> list[str] | None:

@@ -45,7 +45,10 @@ class StagedTime:
 
 @dataclass
 class Bench:
-    """An engine of a job on a scripted server. said: what it told. stall_seconds: that an answer may take. adapter: of the model."""
+    """An engine of a job on a scripted server.
+
+    said: what it told. stall_seconds: that an answer may take. adapter: of the model. output: the job's section.
+    """
 
     server: ScriptedServer
     tiny: Path
@@ -53,12 +56,13 @@ class Bench:
     said: list[str] = field(default_factory=list)
     stall_seconds: float = 5.0
     adapter: str | None = None
+    output: dict[str, Any] | None = None
 
     @contextlib.contextmanager
     def engine(self, time: StagedTime | None = None, **engine: Any) -> Iterator[OpenAIEngine]:
         """Not looked at yet. engine: of the job's section."""
         section = {"kind": "openai", "base_url": self.server.url, **engine}
-        job, _ = make_job(self.folder / "shop", numbered(1), self.tiny, engine=section)
+        job, _ = make_job(self.folder / "shop", numbered(1), self.tiny, engine=section, output=self.output)
         spec = job.spec.engine
         assert isinstance(spec, OpenAISpec)
         api = api_of(spec, connections=8, stall_seconds=self.stall_seconds)
@@ -412,9 +416,12 @@ class TestAnotherServer:
             bench.ask(1, served_model_name="shop/model")
         assert "engine.trust_model: true" in str(refused.value)
         with bench.engine(**TRUST) as made:
-            checked = made.wait_ready().checked
-        assert sum(said.startswith("Not shown, but trusted") for said in checked) == 3
-        assert "its chat template, which makes 9 tokens of a turn where the model's makes" in checked[-1]
+            info = made.wait_ready()
+        assert info.checked == (f"The server at {bench.server.url} lists shop/model.",)
+        name, tokens, template, *rest = info.unshown
+        assert (name, tokens) == (f"that shop/model is {bench.tiny}", "its tokens, which only vLLM's server tells")
+        assert template.startswith("its chat template, which makes 9 tokens of a turn where the model's makes")
+        assert rest == ["its dtype, quantisation and KV cache", f"that it has the files of {bench.tiny}"]
 
 
 def test_a_proxy_that_hides_tokens_must_be_trusted(bench: Bench) -> None:
@@ -438,13 +445,12 @@ class TestTheModel:
         """Its list, and the tokens of a probe."""
         with bench.engine() as made:
             info = made.wait_ready()
-        here = f"files that are here in {tiny}"
         assert info.max_model_len == 500
         assert info.checked == (
             f"The server at {bench.server.url} lists {tiny}.",
             f"It makes the same {info.checked[1].split()[4]} tokens of a probe as {tiny}.",
-            f"No server tells the revision, dtype, quantisation or KV cache of what it runs, nor whether it holds the {here}.",
         )
+        assert info.unshown == ("its dtype, quantisation and KV cache", f"that it has the files of {tiny}")
 
     def test_a_server_that_calls_it_otherwise(self, bench: Bench, tiny: Path) -> None:
         """VLLM says which folder a name stands for."""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import platform
+import re
 import signal
 import time
 from collections.abc import Iterator
@@ -245,6 +247,44 @@ def test_one_that_cannot_go_on_with_its_work_gives_it_back(log: Path) -> None:
             assert texts(list(pool.generate(TASK, prompts(*range(60))))) == echoes(*range(60))
     [sentence] = said
     assert "no answer for" in sentence
+
+
+def launch_with_own_version(driver: str, config: EngineConfig, placement: Placement, log: Path) -> LocalProcess:
+    """Starts an engine whose version is that of its core."""
+    options = config.options | {"version": f"vLLM 0.{placement.cores[0]}"}
+    return launch_here(driver, replace(config, options=options), placement, log)
+
+
+def test_engines_of_two_versions_do_not_answer_one_list(log: Path) -> None:
+    """What is ready later with another version is left out and told; where all are needed, that ends the run."""
+    config, places = EngineConfig("a script", options={"answer": "echo"}), [Placement(cores=(n,)) for n in range(2)]
+    said, launch = list[str](), launch_with_own_version
+    with EnginePool(config, places, log, driver=DRIVER, launch=launch, least=1, info=said.append) as pool:
+        while not said:
+            assert texts(list(pool.generate(TASK, prompts(*range(20))))) == echoes(*range(20))
+    node = platform.node()
+    assert re.match(rf"The node {node} has vLLM 0\.(\d), and {node} vLLM 0\.(?!\1)\d: install the same", said[0])
+    with (
+        EnginePool(config, places, log, driver=DRIVER, launch=launch) as pool,
+        pytest.raises(ModelError, match=r"install the same version on all\.$"),
+    ):
+        pool.wait_ready()
+
+
+def test_the_others_go_on_while_suspects_are_tried(log: Path, diary: str) -> None:
+    """What one process died of holds up that one alone."""
+    with scripted(log, 2, answer="echo", die_on=[5], in_flight=16, slow=0.02, diary=diary) as pool:
+        results = texts(list(pool.generate(TASK, prompts(*range(400)))))
+    assert results == echoes(*(n for n in range(400) if n != 5)) | {5: "engine_died"}
+    entries = [(entry[0], entry[1], entry[2]) for entry in read_diary(diary) if entry[0] != "load"]
+    dead = next(pid for what, pid, key in entries if what == "take" and int(key, 16) == 5)
+    done = {key for what, pid, key in entries if what == "answer" and pid == dead}
+    suspects = {key for what, pid, key in entries if what == "take" and pid == dead} - done
+    assert len(suspects) > 4
+    places = {key: place for place, (what, _, key) in enumerate(entries) if what == "answer"}
+    tried = sorted(places.get(key, 0) for key in suspects)
+    others = [key for what, _, key in entries[tried[1] : tried[-2]] if what == "take" and key not in suspects]
+    assert others
 
 
 def test_while_nothing_can_answer_a_wait_can_be_ended(log: Path, diary: str) -> None:

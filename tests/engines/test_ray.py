@@ -18,10 +18,12 @@ from typing import Any
 import pytest
 
 from batchinfer.core.records import Failure, Generation, Prompt
+from batchinfer.engines import ray_host
+from batchinfer.engines.devices import Gpu, Placement
 from batchinfer.engines.models import folder_digest
 from batchinfer.engines.pool import VLLM_DRIVER, EnginePool
 from batchinfer.engines.protocol import EngineConfig, EngineInfo, Task
-from batchinfer.engines.ray import ClusterRoom, RayCluster
+from batchinfer.engines.ray import UNKNOWN_GPU, ClusterRoom, RayCluster
 from batchinfer.engines.ray_host import check_folders
 from batchinfer.engines.tokenizer import Tokenizer
 from batchinfer.errors import MissingExtra, ModelError, Stopped, UsageError
@@ -256,6 +258,20 @@ def test_too_few_devices(cluster: TestCluster, log: Path, section: dict[str, Any
     ):
         pool.wait_ready()
     assert refused.value.field == ("engine", "tensor_parallel" if section["cpus"] is None else "cpus")
+
+
+def test_an_engine_has_the_gpus_that_ray_gave_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where Ray was told not to hide the others. Staged: no machine of these tests has a GPU."""
+    smi = tmp_path / "nvidia-smi"
+    smi.write_text("#!/bin/sh\nprintf '0, GPU-a, H100, 80\\n1, GPU-b, H100, 80\\n'\n", encoding="utf-8")
+    smi.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")
+    monkeypatch.setattr(ray_host, "ray_gpus", lambda: ["1"])
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    host = ray_host.EngineHost()
+    with host._claims, host._log:
+        assert host._placed(Placement(gpus=(UNKNOWN_GPU,))).gpus == (Gpu("1", "GPU-b", "H100", 80),)
 
 
 def test_no_cluster_there(log: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,17 +7,18 @@ import json
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
 from batchinfer.engines.protocol import EngineConfig
+from batchinfer.engines.served_model import _untold
 from batchinfer.engines.server_engine import check_server
 from batchinfer.engines.tokenizer import Tokenizer
 from batchinfer.errors import ModelError
 from batchinfer.job.engine_spec import OpenAIBatchSpec
 from tests.engines.test_openai import ASK, TRUST, Bench, StagedTime
-from tests.openai_server import HTML, PROBE, Fault, card, serving
+from tests.openai_server import BUSY, HTML, PROBE, Fault, card, serving
 from tests.tiny import make_job, numbered
 
 
@@ -69,12 +70,13 @@ class TestChats:
         return bench
 
     def trusted(self, bench: Bench) -> tuple[str, ...]:
+        """What is not shown."""
         with bench.engine(**TRUST) as made:
-            return made.wait_ready().checked
+            return made.wait_ready().unshown
 
     def test_sampling_that_it_does_not_take(self, bench: Bench) -> None:
         """Its own defaults hold then, and that is told."""
-        said = "Not shown, but trusted (engine.trust_model): its own top_k, min_p, repetition_penalty, which it does not take from the job."
+        said = "its own top_k, min_p, repetition_penalty, which it does not take from the job"
         assert said not in self.trusted(bench)
         bench.server.unknown, bench.server.longest = ("top_k",), "max_completion_tokens"
         assert said in self.trusted(bench)
@@ -88,7 +90,7 @@ class TestChats:
 
         assert any("its chat template" in said for said in self.trusted(bench))
         bench.server.answer = lambda reply: {name: value for name, value in reply.items() if name != "usage"}
-        assert self.trusted(bench)[-1].endswith(": its chat template.")
+        assert "its chat template" in self.trusted(bench)
         bench.server.answer = counted
         assert not any("its chat template" in said for said in self.trusted(bench))
 
@@ -98,6 +100,82 @@ class TestChats:
         bench.server.longest, bench.server.unfinished = "max_completion_tokens", said
         bench.ask(1, **TRUST)
         assert "max_completion_tokens" in bench.server.asked[0]
+
+
+def test_a_revision_is_told_by_no_server(bench: Bench) -> None:
+    """Of a model that a hub has; of one in a folder, whether the files are the same."""
+    found = _untold(EngineConfig("org/name", "a" * 40, adapter="/adapters/one"))
+    assert found == ["its revision", "its dtype, quantisation and KV cache", "that it has the files of /adapters/one"]
+
+
+class TestForms:
+    """Whether a server holds its answers to a form is found before the list is paid."""
+
+    SCHEMA: ClassVar[dict[str, Any]] = {"type": "json", "schema": {"type": "object"}}
+
+    @pytest.fixture(params=["vllm", "another"])
+    def asking(self, request: pytest.FixtureRequest, bench: Bench) -> dict[str, Any]:
+        """The job's section engine, for vLLM's server and for another one."""
+        if request.param == "vllm":
+            return {}
+        bench.server.models = [card("shop/model", vllm=False)]
+        return TRUST
+
+    def test_it_is_asked_for_one_answer(self, bench: Bench, asking: dict[str, Any]) -> None:
+        """And then for the list."""
+        bench.output = self.SCHEMA
+        with bench.engine(**asking) as made:
+            assert made.wait_ready().checked[-1] == "It holds an answer to what output.schema asks for."
+        assert not bench.server.asked
+
+    def test_a_server_that_ignores_it(self, bench: Bench, asking: dict[str, Any]) -> None:
+        """It says what it said, and what to do; nothing of the list is asked."""
+        bench.output, bench.server.holds = self.SCHEMA, False
+        with pytest.raises(
+            ModelError, match=r"does not hold its answers to output\.schema: .*'Say hello\.'\. Ask a server that does"
+        ):
+            bench.ask(1, **asking)
+        assert not bench.server.asked
+
+    def test_a_pattern(self, bench: Bench) -> None:
+        """The same for what vLLM alone can hold an answer to."""
+        bench.output = {"type": "regex", "pattern": "[a-z]+"}
+        with bench.engine() as made:
+            assert made.wait_ready().checked[-1] == "It holds an answer to what output.pattern asks for."
+        bench.server.holds = False
+        with pytest.raises(ModelError, match=r"does not hold its answers to output\.pattern"):
+            bench.ask(1)
+
+    def test_an_answer_that_tells_nothing(self, bench: Bench, asking: dict[str, Any]) -> None:
+        """A model that only thought until the limit may hold it all the same: that is stored as not shown."""
+        bench.output = self.SCHEMA
+
+        def silent(reply: dict[str, Any]) -> dict[str, Any]:
+            choice = reply["choices"][0]
+            choice["finish_reason"] = "length"
+            if "message" in choice:
+                choice["message"]["content"] = None
+            elif "prompt_token_ids" not in choice:
+                choice["text"] = ""
+            return reply
+
+        bench.server.answer = silent
+        with bench.engine(**asking) as made:
+            assert made.wait_ready().unshown[-1] == "that it holds its answers to a form"
+
+    def test_a_server_that_has_too_much_to_do_is_asked_again(self, bench: Bench) -> None:
+        """As for its list of models."""
+        bench.output, faults = self.SCHEMA, [BUSY, BUSY]
+        bench.server.form_fault = lambda: faults.pop() if faults else None
+        bench.ask(1, time=StagedTime())
+        assert not faults
+
+    def test_a_server_that_refuses_it(self, bench: Bench) -> None:
+        """With its own words."""
+        bench.output = self.SCHEMA
+        bench.server.form_fault = lambda: Fault(400, b'{"error": {"message": "no such parameter"}}')
+        with pytest.raises(ModelError, match=r"refuses to hold an answer to output\.schema: no such parameter\."):
+            bench.ask(1)
 
 
 class TestLooks:

@@ -131,7 +131,7 @@ def test_a_probe_asks_all_over_the_list_and_nothing_twice(tmp_path: Path, tiny: 
     assert plan(job, data, Options()).estimate is None
     probed = probe(job, data, Options(), Quiet(), engine)
     assert probed is not None
-    assert (probed.generated, probed.version, probed.estimate) == (PROBED, None, None)
+    assert (probed.generated, probed.version, probed.estimate, probed.purpose) == (PROBED, None, None, "probe")
     assert {text.partition(":")[0] for text in engine.asked} == {"short", "long"}
     foretold = plan(job, data, Options())
     report = run(job, data, Options(), Quiet(), engine)

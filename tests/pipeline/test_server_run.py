@@ -114,8 +114,8 @@ def test_settings_that_no_server_tells_must_be_trusted(
     assert "open is model.dtype; model.options.max_model_len, which is 400, and the server lists none" in done.err
     assert "block_size" not in done.err
     write_job(tmp_path / "jobs" / "shop", numbered(5), tiny, model=model, engine=engine | {"trust_model": True})
-    checked = batchinfer("run", "shop", "--json").json["checked"]
-    assert checked[-2] == "Not shown, but trusted (engine.trust_model): model.dtype."
+    report = batchinfer("run", "shop", "--json").json
+    assert report["unshown"][0] == "model.dtype"
 
 
 def test_a_server_that_refuses_all_stops_the_run_early(tmp_path: Path, tiny: Path, server: ScriptedServer) -> None:
@@ -328,7 +328,7 @@ class TestAModelThatOnlyItsServerHas:
         assert (report["generated"], report["model"]) == (5, "server/large-2026-01-31")
         assert report["cost"]["prompt_tokens"] == 5 * 9
         assert {asked["model"] for asked in server.asked} == {"large-2026-01-31"}
-        assert "what stands behind that name" in report["checked"][-1]
+        assert "what stands behind that name" in report["unshown"][0]
         assert batchinfer("lookup", "shop", "text=query 0003", "--json").json["prediction"] == "query 0003"
 
     def test_its_choices_are_scored(self, tmp_path: Path, server: ScriptedServer, batchinfer: Cli) -> None:
