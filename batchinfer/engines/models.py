@@ -54,6 +54,11 @@ class ModelIdentity:
         return self.label if self.adapter_digest is None else self.label.removesuffix(_suffix(self.adapter_digest))
 
     @property
+    def exact_label(self) -> str:
+        """The label, also told apart from that of other weights in the same folder."""
+        return f"{self.label} {self.digest[:SHOWN_DIGITS]}" if Path(self.source).is_absolute() else self.label
+
+    @property
     def weights(self) -> tuple[str, str | None]:
         """What tells models apart, however they are spelled."""
         return self.digest, self.adapter_digest

@@ -14,7 +14,7 @@ from batchinfer.cache.schema import RunStatus
 from batchinfer.core.cost import Devices
 from batchinfer.core.home import JobData
 from batchinfer.engines import models
-from batchinfer.engines.protocol import Engine, EngineConfig
+from batchinfer.engines.protocol import Engine, EngineConfig, EngineInfo
 from batchinfer.engines.start import engine_for
 from batchinfer.engines.tokenizer import Tokenizer
 from batchinfer.evaluate.arms import Arm
@@ -40,7 +40,8 @@ class AskedArm:
     seconds: of generation so far.
     run_id: the number that its answers are stored with; None before it is asked.
     held: the devices of the engine that answers, and seconds of loading it that are the arm's.
-    checked: of a server that answers, what was looked at to know that it has the arm's model.
+    engine: what answers, once it is loaded.
+    loading: seconds that that took.
     """
 
     arm: Arm
@@ -49,7 +50,8 @@ class AskedArm:
     seconds: float = 0.0
     run_id: int | None = None
     held: tuple[Devices, float] = (Devices("cpu", 0), 0.0)
-    checked: tuple[str, ...] = ()
+    engine: EngineInfo | None = None
+    loading: float = 0.0
 
     @property
     def question(self) -> Question:
@@ -132,12 +134,12 @@ def _ask_model(alike: Sequence[AskedArm], session: Session, overall: _Overall) -
         makers = {each.arm.name: PromptMaker(each.arm.job, each.question, tokenizer) for each in alike}
         loaded = ready.wait_ready()
         info(f"{loaded.description}, ready after {time.monotonic() - began:.0f} s.")
-        overall.begin(time.monotonic() - began)
+        loading = time.monotonic() - began
+        overall.begin(loading)
         with contextlib.ExitStack() as held:
-            loading = (time.monotonic() - began) / len(alike)  # what each arm is charged of it
             for each in alike:
-                each.checked = loaded.checked
-                held.enter_context(_recorded(each, session, ready.devices, loading))
+                each.engine, each.loading = loaded, loading
+                held.enter_context(_recorded(each, session, ready.devices, loading / len(alike)))
             while waiting := [each for each in alike if each.remaining]:
                 for each in waiting:
                     _take_turn(each, session, ready, makers[each.arm.name], loaded.max_model_len, overall)
@@ -160,12 +162,15 @@ def _recorded(asked: AskedArm, session: Session, devices: Devices, loading: floa
 
 def _used(asked: AskedArm, session: Session) -> dict[str, Any]:
     """What an arm is, and what it used and made so far, as the record of its run has it."""
-    about = {"job": session.data.name, str(session.status): session.number, "arm": asked.arm.name}
+    about: dict[str, Any] = {"job": session.data.name, str(session.status): session.number, "arm": asked.arm.name}
+    about |= {"model": asked.question.identity.label, "engine_load_seconds": round(asked.loading, 3)}
     made = {"generated": asked.progress.generated, "failed": asked.progress.failed}
     devices, loading = asked.held
     price, seconds = asked.arm.job.spec.cost, (loading + asked.seconds) * devices.count
     cost = cost_of(asked.progress, devices.kind, seconds, price.price if price else None)
-    looked_at = {"checked": list(asked.checked)} if asked.checked else {}
+    looked_at = {
+        name: list(found) for name in ("checked", "unshown") if asked.engine and (found := getattr(asked.engine, name))
+    }
     return about | made | looked_at | {"cost": cost.to_json()}
 
 

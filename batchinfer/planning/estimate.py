@@ -190,9 +190,9 @@ def foresee(prepared: Prepared, found: TokenCount, count: int | None = None) -> 
     setting, reports = engine_setting(question), run_reports(prepared.store)
     asked = every if count is None else min(count, every)
     runs = read_chunks(prepared.store, setting, RUNS, asked)
-    speed = Speed.of(runs, LoadTime.of(load_seconds(reports, setting.model)), engine_room(question))
+    speed = Speed.of(runs, LoadTime.of(load_seconds(reports, question.identity.label)), engine_room(question))
     if speed is None:  # chunks of older programs told nothing
-        seconds = seconds_of(reports, setting.model, asked, alone=True)
+        seconds = seconds_of(reports, question.identity.label, asked, alone=True)
         return None if seconds is None else TimeEstimate(seconds, None, None, 0)
     lengths = prepared.plan.answer_lengths(question.fingerprint)
     if lengths is None:  # of another prompt: as long as its answers were

@@ -34,15 +34,22 @@ def seconds_of(reports: Reports, model: str, count: int | None, *, alone: bool =
 def load_seconds(reports: Reports, model: str) -> list[float]:
     """Seconds of the newest runs that asked a model beside generation, and beside waiting for devices.
 
-    Of runs of older programs, and of those of two models, the model's loading is all that is known.
+    Of runs of older programs, and of those of two models, the model's loading is all that is known; where there are none,
+    that of evaluations.
     """
-    return [
+    found = [
         max(
             run["engine_load_seconds"],
             (run.get("seconds") or 0.0) - run.get("generation_seconds", float("inf")) - run.get("waiting_seconds", 0.0),
         )
         for run in list(_figures(reports, model, alone=True))[:RUNS]
     ]
+    return found or [report["engine_load_seconds"] for report in reports if _loaded_aside(report, model)][:RUNS]
+
+
+def _loaded_aside(report: Mapping[str, Any], model: str) -> bool:
+    """Whether an evaluation loaded a model."""
+    return "arm" in report and report.get("model") == model and bool(report.get("engine_load_seconds"))
 
 
 def _figures(reports: Reports, model: str, *, alone: bool) -> Iterator[Mapping[str, Any]]:

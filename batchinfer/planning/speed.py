@@ -12,7 +12,7 @@ from batchinfer.cache.chunks import ChunkTime, EngineSetting
 from batchinfer.core.keys import canonical_json
 from batchinfer.engines.devices import find_gpus, machine_name
 from batchinfer.engines.vllm import CPU_SEQUENCES, GPU_SEQUENCES
-from batchinfer.job.engine_spec import ServerSpec
+from batchinfer.job.engine_spec import LOCAL, EngineSpec, RaySpec, ServerSpec
 from batchinfer.planning.question import Question
 
 # What is taken for granted before anything is known, and how many runs that is worth: how far a run is off its pace, as a share;
@@ -29,7 +29,9 @@ DECIDES = (
     "address",
     "base_url",
     "in_flight",
+    "cpus",
 )  # fields of engine that make it fast or slow
+PLACED = ("kind", "tensor_parallel", "replicas", "address", "cpus")  # those of them that no other setting makes up for
 FITTED = 2  # numbers that are fitted
 
 
@@ -216,11 +218,20 @@ def engine_setting(question: Question) -> EngineSetting:
     """What decides how fast a question is answered here, or by a server."""
     spec, engine = question.spec, question.spec.engine
     assert spec.model is not None
-    machine = engine.base_url if isinstance(engine, ServerSpec) else machine_name()
+    machine = _machine(engine)
     kept = {name: value for name, value in engine.model_dump(mode="json").items() if name in DECIDES}
     options = {"engine": kept, "model": spec.model.model_dump(mode="json", exclude={"id", "revision", "cascade"})}
-    place = {name: value for name, value in kept.items() if name in ("kind", "tensor_parallel", "replicas", "address")}
-    return EngineSetting(question.identity.label, f"{machine} {canonical_json(place)}", canonical_json(options))
+    place = {name: value for name, value in kept.items() if name in PLACED}
+    return EngineSetting(question.identity.exact_label, f"{machine} {canonical_json(place)}", canonical_json(options))
+
+
+def _machine(engine: EngineSpec) -> str:
+    """Where the model is computed: at a server, on a cluster, whose nodes nobody knows before the run, or here."""
+    if isinstance(engine, ServerSpec):
+        return engine.base_url
+    if isinstance(engine, RaySpec) and engine.address != LOCAL:
+        return "a cluster"
+    return machine_name()
 
 
 def engine_room(question: Question) -> int:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from batchinfer.engines import models
+from tests.tiny import make_job, numbered
 
 
 @pytest.fixture
@@ -50,6 +51,16 @@ def test_a_folder_that_is_as_it_was_is_not_read_again(folder: Path, digests: Pat
     moved = folder.rename(folder.with_name("moved"))
     assert models.folder_digest(moved) != first
     assert str(folder) not in digests.read_text(encoding="utf-8")
+
+
+def test_other_weights_in_one_folder_are_told_apart(tmp_path: Path, tiny: Path) -> None:
+    """So that what runs took by one model is not taken for what they take by the other; people see one name."""
+    job, data = make_job(tmp_path / "shop", numbered(1), shutil.copytree(tiny, tmp_path / "model"))
+    first = models.resolve(job, data)
+    assert first.exact_label == f"{tmp_path / 'model'} {first.digest[:12]}"
+    (tmp_path / "model" / "config.json").write_text("{}", encoding="utf-8")
+    other = models.resolve(job, data)
+    assert (other.label, other.exact_label != first.exact_label) == (first.label, True)
 
 
 @pytest.mark.parametrize("content", [b"", b"[1]", b"\xff", None], ids=["empty", "a list", "no text", "a folder"])

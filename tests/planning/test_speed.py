@@ -120,6 +120,21 @@ def test_a_run_takes_more_than_its_generation() -> None:
     assert load_seconds([other], "m") == []
 
 
+def test_evaluations_tell_what_loading_takes_where_no_run_does() -> None:
+    """They load the same model, and publish nothing."""
+    whole = {
+        "model": "m",
+        "rows_per_second": 5.0,
+        "engine_load_seconds": 10.0,
+        "seconds": 40.0,
+        "generation_seconds": 28.0,
+    }
+    aside = {"arm": "job", "model": "m", "engine_load_seconds": 8.0, "generated": 20}
+    other = aside | {"model": "x"}
+    assert load_seconds([aside, other], "m") == [8.0]
+    assert load_seconds([aside, whole], "m") == [12.0]
+
+
 def test_loading_is_as_uncertain_as_it_was() -> None:
     """Once it is unknown by half; the more runs took as long, the less. Where nobody knows it, no interval is told."""
     one, five = LoadTime.of([60.0]), LoadTime.of([60.0, 61.0, 59.0, 60.0, 300.0])
