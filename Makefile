@@ -66,6 +66,8 @@ bench: setup ## run the benchmarks (an hour, all cores; some need wrk or npm)
 	$(BIN)/python -m benchmarks.throughput
 	$(BIN)/python -m benchmarks.bulk
 	$(BIN)/python -m benchmarks.bulk --rows 1000 --distinct 400 --rounds 1
+	$(BIN)/python -m benchmarks.overlap
+	$(BIN)/python -m benchmarks.rerun
 	$(BIN)/python -m benchmarks.scores
 	$(BIN)/python -m benchmarks.prefixes
 	$(BIN)/python -m benchmarks.estimates

@@ -14,7 +14,7 @@ from benchmarks import cldr
 from tests.tiny import ROOT
 
 MODULES = sorted(path.stem for path in ROOT.glob("benchmarks/*.py"))
-HELPERS = {"builds", "carriers", "cldr", "made", "matched", "peers", "servers"}
+HELPERS = {"builds", "carriers", "cldr", "made", "matched", "paced", "peers", "servers"}
 BENCHMARKS = [name for name in MODULES if name not in HELPERS]
 
 
