@@ -142,6 +142,7 @@ class ScriptedEngine:
 
     devices = Devices("cpu", 1)
     nodes: Mapping[str, NodeWork] = MappingProxyType({})
+    waited = 0.0
 
     def __init__(self, *, echoes: bool) -> None:
         self._echoes = echoes
