@@ -38,13 +38,14 @@ WINDOW = 512
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Puts tests of one engine beside one another, after those that need none."""
+    """Puts tests of one engine beside one another, after those that need none; those that close it come last."""
 
-    def rank(item: pytest.Item) -> int:
+    def rank(item: pytest.Item) -> tuple[int, bool]:
         named = getattr(item, "fixturenames", ())
-        return next((number for number, name in enumerate(ENGINES, start=1) if name in named), len(ENGINES) + 1)
+        number = next((number for number, name in enumerate(ENGINES, start=1) if name in named), len(ENGINES) + 1)
+        return number, item.get_closest_marker("closes_engine") is not None
 
-    items.sort(key=lambda item: rank(item) if item.get_closest_marker("slow") else 0)
+    items.sort(key=lambda item: rank(item) if item.get_closest_marker("slow") else (0, False))
 
 
 def pytest_collection_finish() -> None:

@@ -38,7 +38,9 @@ class TestCluster:
             text = "raise ModuleNotFoundError('there is no vLLM here', name='vllm')\n"
             (hidden / "__init__.py").write_text(text, encoding="utf-8")
             paths.insert(0, str(hidden.parent))
-        self._environment = os.environ | {"PYTHONPATH": os.pathsep.join(paths), "RAY_USAGE_STATS_ENABLED": "0"}
+        # Ray starts workers ahead of any work, as many as CPUs for each run that connects. Engines need others.
+        fewer = {"RAY_prestart_worker_first_driver": "0", "RAY_enable_worker_prestart": "0"}
+        self._environment = os.environ | fewer | {"PYTHONPATH": os.pathsep.join(paths), "RAY_USAGE_STATS_ENABLED": "0"}
         self.nodes: dict[str, subprocess.Popen[bytes]] = {}
 
     def add(self, name: str, cpus: int) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from batchinfer.core.records import Generation
+from batchinfer.engines.pool import EnginePool
 from benchmarks.engines import WINDOW, make_cases, others, server_engine, vllm_server
 from tests.conftest import EngineSlot
 
@@ -16,10 +17,12 @@ EQUAL = 0.97
 ROWS = 100
 
 
-def test_a_server_says_what_an_engine_here_says(engine_slot: EngineSlot, model_folder: Path, tmp_path: Path) -> None:
+@pytest.mark.closes_engine
+def test_a_server_says_what_an_engine_here_says(
+    engine: EnginePool, engine_slot: EngineSlot, model_folder: Path, tmp_path: Path
+) -> None:
     """The same keys, the same failures, and at temperature 0 nearly always the same texts and scores."""
     cases = make_cases(model_folder, ROWS)
-    engine = engine_slot.get()
     here = {kind: case.ask(engine) for kind, case in cases.items()}
     engine_slot.close()
     with (

@@ -404,6 +404,7 @@ def test_no_cluster_fails_in_a_plan_as_in_a_run(tmp_path: Path, tiny: Path, batc
     assert "job.yaml: line 13: engine.address: there is no Ray cluster at 127.0.0.1:9: correct the address" in done.err
 
 
+@pytest.mark.closes_engine
 def test_the_real_engine_answers_there_as_here(
     engine_slot: EngineSlot, model_folder: Path, adapter: Path, log: Path
 ) -> None:
