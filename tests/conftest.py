@@ -34,6 +34,15 @@ settings.register_profile("batchinfer", deadline=None)  # a busy machine is no f
 settings.load_profile("batchinfer")
 
 MODEL = bundled.PREFIX + bundled.NAME
+MODULES = (
+    "down_proj",
+    "gate_proj",
+    "k_proj",
+    "o_proj",
+    "q_proj",
+    "up_proj",
+    "v_proj",
+)  # what the adapters of tests change
 WINDOW = 512
 
 
@@ -96,7 +105,9 @@ class EngineSlot:
         settings = json.dumps([replicas, adapter is not None, dtype])
         if self._settings != settings:
             self.close()
-            config = EngineConfig(str(self._model), dtype=dtype, adapter=adapter, adapter_rank=8, options=options)
+            config = EngineConfig(
+                str(self._model), dtype=dtype, adapter=adapter, adapter_rank=8, adapter_modules=MODULES, options=options
+            )
             self._pool = EnginePool(config, place_here(replicas, 1), self._logs / "engine.log")
             self._pool.start()
             self._pool.wait_ready()

@@ -26,7 +26,32 @@ UNSUPPORTED = (
 )  # fmt: skip
 PLAIN_INITS = ("gaussian", "eva", "orthogonal", "mica", "lora_ga")  # those that leave the base model's weights alone
 READS_HIDDEN = re.compile(r"\.(q_proj|k_proj|v_proj|gate_proj|up_proj)\.lora_A\.")  # their input is the hidden state
+MODULE = re.compile(r"\.(\w+)\.lora_(?:embedding_)?A")
+LAST_LAYER = "lm_head"
 LAYER = re.compile(r"\.layers\.(\d{1,9})\.")
+
+
+def adapter_modules(folder: str | None) -> tuple[str, ...]:
+    """What an adapter changes, by the last part of its name, such as q_proj, as vLLM is to make ready for it.
+
+    None where that is not known, and for experts, whose names in files are other ones than vLLM's.
+    """
+    shapes = {} if folder is None else _shapes(Path(folder) / WEIGHTS) or {}
+    if any(".experts." in name for name in shapes):
+        return ()
+    return tuple(sorted({found[1] for name in shapes if (found := MODULE.search(name))}))
+
+
+def scoring_fault(folder: str) -> str | None:
+    """Why vLLM could not score whole choices or texts with this adapter; None if it can."""
+    modules = adapter_modules(folder)
+    if modules and LAST_LAYER not in modules:
+        return None
+    does = "this one does" if modules else "this one may"
+    return (
+        f"vLLM cannot score whole choices or texts with an adapter that changes the model's last layer ({LAST_LAYER}), as {does}: train it "
+        "without that layer, or name choices whose first tokens differ."
+    )
 
 
 def adapter_faults(identity: ModelIdentity, data: JobData) -> list[str]:

@@ -41,6 +41,7 @@ class EngineConfig:
     tensor_parallel: GPUs that share one copy.
     adapter: folder of a LoRA adapter.
     adapter_rank: the adapter's rank.
+    adapter_modules: what the adapter changes, by the last part of its name, such as q_proj; none where that is not known.
     options: passed on to vLLM as they are.
     settings: those of the job's section model that change answers and are not at their defaults, such as options.seed.
     """
@@ -52,6 +53,7 @@ class EngineConfig:
     tensor_parallel: int = 1
     adapter: str | None = None
     adapter_rank: int = 16
+    adapter_modules: tuple[str, ...] = ()
     options: dict[str, Any] = field(default_factory=dict)
     settings: tuple[str, ...] = ()
 

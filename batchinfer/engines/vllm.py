@@ -85,6 +85,9 @@ class VllmDriver:
         }
         if config.adapter:
             arguments |= {"enable_lora": True, "max_loras": 1, "max_lora_rank": config.adapter_rank}
+            # With the last layer made ready for adapters, vLLM 0.32 dies of scores of prompts, or gives them without the adapter.
+            if config.adapter_modules:
+                arguments["lora_target_modules"] = list(config.adapter_modules)
         if self._on_cpu:
             arguments |= {
                 "enforce_eager": True,

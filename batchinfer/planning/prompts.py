@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from batchinfer.core.records import Continuation, Message, Prompt
+from batchinfer.engines.adapter import scoring_fault
 from batchinfer.engines.choices import ChoicesCollide, length
 from batchinfer.engines.tokenizer import Tokenizer
 from batchinfer.errors import counted
@@ -49,7 +50,10 @@ class PromptMaker:
     """
 
     def __init__(self, job: Job, question: Question, tokenizer: Tokenizer) -> None:
-        """Raises SpecError for choices that are the same to the model, ModelError if it cannot be asked this question."""
+        """Raises SpecError for choices that are the same to the model, or an adapter with which nothing whole can be scored.
+
+        ModelError if it cannot be asked this question.
+        """
         self._question, self._tokenizer = question, tokenizer
         self._job = job
         try:
@@ -58,6 +62,12 @@ class PromptMaker:
         except ChoicesCollide as exc:
             raise reader.faulty(job, [(("output", "choices"), str(exc))]) from exc
         self.task = question.task(self.scoring)
+        if (
+            self.task.score_continuations
+            and self.task.adapter is not None
+            and (fault := scoring_fault(self.task.adapter))
+        ):
+            raise reader.faulty(job, [((*job.model_at, "adapter"), fault)])
 
     @property
     def is_exact(self) -> bool:

@@ -15,6 +15,7 @@ from batchinfer.core.columns import Kind
 from batchinfer.core.home import JobData
 from batchinfer.core.records import Provenance
 from batchinfer.engines import models
+from batchinfer.engines.adapter import adapter_modules
 from batchinfer.engines.choices import ChoiceScoring, scoring_of
 from batchinfer.engines.models import ModelIdentity
 from batchinfer.engines.protocol import EngineConfig, Task
@@ -123,6 +124,7 @@ class Question:
             quantization=spec.quantization,
             adapter=self.identity.adapter,
             adapter_rank=models.adapter_rank(self.identity.adapter),
+            adapter_modules=adapter_modules(self.identity.adapter),
             options=spec.options,
             settings=model_settings(self.parts),
         )

@@ -11,6 +11,7 @@ from pathlib import Path
 from batchinfer.core.home import JobData
 from batchinfer.core.records import Continuation, Failure, Info, Prompt
 from batchinfer.engines import models
+from batchinfer.engines.adapter import adapter_modules
 from batchinfer.engines.protocol import Engine, Task
 from batchinfer.engines.start import vllm_engine
 from batchinfer.errors import ModelError
@@ -49,7 +50,11 @@ def check_parity(
     """
     folder = str(adapter)
     config = replace(
-        question.engine_config(source), dtype="float32", adapter=folder, adapter_rank=models.adapter_rank(folder)
+        question.engine_config(source),
+        dtype="float32",
+        adapter=folder,
+        adapter_rank=models.adapter_rank(folder),
+        adapter_modules=adapter_modules(folder),
     )
     prompts = [
         Prompt(number.to_bytes(16), (), row.prompt, tuple(Continuation(ids) for ids in row.candidates))

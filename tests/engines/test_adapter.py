@@ -12,7 +12,7 @@ import pytest
 
 from batchinfer.core.home import JobData
 from batchinfer.engines import models
-from batchinfer.engines.adapter import adapter_faults
+from batchinfer.engines.adapter import adapter_faults, adapter_modules, scoring_fault
 from batchinfer.engines.models import ModelIdentity
 
 CONFIG = {"peft_type": "LORA", "r": 8, "lora_alpha": 16, "bias": "none", "target_modules": ["q_proj"]}
@@ -54,6 +54,23 @@ def faults(adapter: Path | None) -> list[str]:
         str((adapter or Path()).parent / "base"), None, "0", "./base", None if adapter is None else str(adapter), "1"
     )
     return adapter_faults(identity, JobData(Path("/nowhere"), "shop"))
+
+
+def test_what_it_changes(adapter: Path) -> None:
+    """By the last parts of its weights' names; of experts, and of what is not there, nobody knows."""
+    weights = adapter / "adapter_model.safetensors"
+    assert adapter_modules(None) == ()
+    assert adapter_modules(str(adapter)) == ("q_proj",)
+    assert scoring_fault(str(adapter)) is None
+    weights.write_bytes(safetensors(shapes() | shapes(module="mlp.experts.0.gate_proj")))
+    assert adapter_modules(str(adapter)) == ()
+    assert "(lm_head), as this one may:" in str(scoring_fault(str(adapter)))
+    head = {"base_model.model.lm_head.lora_A.weight": [8, 32], "base_model.model.lm_head.lora_B.weight": [99, 8]}
+    weights.write_bytes(safetensors(shapes() | head))
+    assert adapter_modules(str(adapter)) == ("lm_head", "q_proj")
+    assert "(lm_head), as this one does:" in str(scoring_fault(str(adapter)))
+    weights.unlink()
+    assert adapter_modules(str(adapter)) == ()
 
 
 def test_a_good_adapter_has_none(adapter: Path) -> None:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from batchinfer.core.records import Failure, Generation, Prompt
+from batchinfer.core.records import Continuation, Failure, Generation, Prompt
 from batchinfer.engines.devices import place_here
 from batchinfer.engines.pool import EnginePool
 from batchinfer.engines.protocol import EngineConfig, Task
@@ -157,6 +158,23 @@ def test_an_adapter_changes_the_answers(engine_slot: EngineSlot, tokenizer: Toke
     assert isinstance(plain, Generation)
     assert isinstance(adapted, Generation)
     assert plain.logprobs != adapted.logprobs
+
+
+def test_whole_choices_are_scored_with_an_adapter(engine_slot: EngineSlot, tokenizer: Tokenizer, adapter: Path) -> None:
+    """What an adapter changes is in the scores of whole choices, which are those of their tokens one by one."""
+    pool = engine_slot.get(adapter=str(adapter))
+    [asked] = prompts(tokenizer, ["I love it."])
+    firsts = tuple(ids[0] for ids in tokenizer.in_place(["Positive", "Negative"], chat=True))
+    whole = replace(asked, continuations=tuple(Continuation((token,)) for token in firsts))
+    scored = dict[str, Generation]()
+    for name, folder in (("plain", None), ("adapted", str(adapter))):
+        [found] = pool.generate(Task({"temperature": 0.0}, score_continuations=True, adapter=folder), [whole])
+        [by_token] = pool.generate(Task({}, score_tokens=firsts, adapter=folder), [asked])
+        assert isinstance(found, Generation)
+        assert isinstance(by_token, Generation)
+        assert found.logprobs == pytest.approx(by_token.logprobs, abs=0.1)
+        scored[name] = found
+    assert scored["plain"].logprobs != pytest.approx(scored["adapted"].logprobs, abs=0.1)
 
 
 def test_other_weights_in_the_same_folder_are_another_adapter(
