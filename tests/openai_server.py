@@ -48,7 +48,8 @@ class ScriptedServer:
     fault: of a request for an answer, by how many came before it and its content; None to answer it.
     longest: what it calls the limit of an answer's tokens. unknown: parameters that its chats do not take.
     unfinished: what it says of chats that come to no end within their limit. look_fault: what goes wrong
-    with a look at a path. holds: whether it holds answers to a form. form_fault: what goes wrong with a probe of that.
+    with a look at a path. holds: whether it holds answers to a form. form_fault: what goes wrong with a probe of that,
+    by its content.
     asked: the content of each request for an answer, probes left out. probes: how many of those there were.
     """
 
@@ -61,7 +62,7 @@ class ScriptedServer:
     unfinished: str = ""
     look_fault: Callable[[str], Fault | None] = lambda _path: None
     holds: bool = True
-    form_fault: Callable[[], Fault | None] = lambda: None
+    form_fault: Callable[[dict[str, Any]], Fault | None] = lambda _content: None
     asked: list[dict[str, Any]] = field(default_factory=list)
     probes: int = 0
     most: int = 0  # that were in flight at a time
@@ -162,7 +163,8 @@ def chat_completion(content: Mapping[str, Any]) -> dict[str, Any]:
 
 def _is_form_probe(content: Mapping[str, Any]) -> bool:
     messages, prompt = content.get("messages"), content.get("prompt")
-    return messages == [{"role": "user", "content": FORM_PROBE}] or prompt == list(FORM_PROBE.encode())
+    text = bytes(prompt).decode() if isinstance(prompt, list) and isinstance(prompt[0], int) else ""
+    return messages == [{"role": "user", "content": FORM_PROBE}] or FORM_PROBE in text
 
 
 def _held(content: Mapping[str, Any], reply: dict[str, Any]) -> dict[str, Any]:
@@ -204,7 +206,7 @@ def handler(server: ScriptedServer) -> type[BaseHTTPRequestHandler]:  # noqa: C9
             elif _is_form_probe(content):
                 server.probes += 1
                 reply = chat_completion(content) if "messages" in content else completion(content)
-                self._answer(_held(content, reply) if server.holds else reply, server.form_fault())
+                self._answer(_held(content, reply) if server.holds else reply, server.form_fault(content))
             else:
                 fault = server.take(content)
                 try:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -74,6 +74,15 @@ class ServedModel:
     checked: tuple[str, ...]
     unshown: tuple[str, ...] = ()
 
+    def is_as(self, before: ServedModel) -> bool:
+        """Whether nothing changed since an earlier look, as far as both tell.
+
+        A turn that came to no end within its limit, as by chance, tells nothing of its tokens.
+        """
+        if self.chat.tokens is not None and before.chat.tokens is not None:
+            return self == before
+        return replace(self, chat=replace(self.chat, tokens=before.chat.tokens), unshown=before.unshown) == before
+
 
 def find_served(api: ServerApi, spec: ServerSpec, asked: AskedModel, tokenizer: Tokenizer) -> ServedModel:
     """Looks at a server's list of models, and asks for the tokens of a probe.
@@ -81,13 +90,13 @@ def find_served(api: ServerApi, spec: ServerSpec, asked: AskedModel, tokenizer: 
     Raises ModelError where it has another model, or where that cannot be shown and the job does not trust it, and Away
     where it does not answer now.
     """
-    with _key_told(api, spec):
+    with key_told(api, spec):
         return _find_served(api, spec, asked, tokenizer)
 
 
 def find_name(api: ServerApi, spec: ServerSpec, asked: AskedModel) -> str:
     """What a server calls the job's model, by its list alone. Raises ModelError, and Away where it does not answer now."""
-    with _key_told(api, spec):
+    with key_told(api, spec):
         try:
             cards = listed_models(api)
         except Away as exc:
@@ -98,7 +107,7 @@ def find_name(api: ServerApi, spec: ServerSpec, asked: AskedModel) -> str:
 
 
 @contextlib.contextmanager
-def _key_told(api: ServerApi, spec: ServerSpec) -> Iterator[None]:
+def key_told(api: ServerApi, spec: ServerSpec) -> Iterator[None]:
     """Raises ModelError with what to do where the server does not take the key."""
     try:
         yield

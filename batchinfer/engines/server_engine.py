@@ -6,7 +6,7 @@ import os
 import random
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from types import MappingProxyType, TracebackType
 from typing import Self
 
@@ -16,9 +16,17 @@ from batchinfer.engines.chat_form import SECONDS
 from batchinfer.engines.dialects import ChatDialect, Dialect, TokenDialect, needs_vllm
 from batchinfer.engines.flow import RequestFlow
 from batchinfer.engines.grammars import follows_xgrammar
-from batchinfer.engines.held_probe import check_held, probe_task
+from batchinfer.engines.held_probe import ASKED, Held, find_held, probe_task
 from batchinfer.engines.protocol import EngineConfig, EngineInfo, NodeWork, Task
-from batchinfer.engines.served_model import AskedModel, ServedModel, check_batches, find_name, find_served, no_api
+from batchinfer.engines.served_model import (
+    AskedModel,
+    ServedModel,
+    check_batches,
+    find_name,
+    find_served,
+    key_told,
+    no_api,
+)
 from batchinfer.engines.server_api import Away, ServerApi, ServerFault
 from batchinfer.engines.tokenizer import Tokenizer
 from batchinfer.engines.window import window_of
@@ -67,6 +75,7 @@ class ServerEngine:
         self._heard = self._clock.now()  # when it last did its work
         self._tokenizer: Tokenizer | None = None
         self._served: ServedModel | None = None
+        self._held = Held()
 
     def start(self) -> None:
         """Nothing: the server is there, or will be."""
@@ -78,7 +87,7 @@ class ServerEngine:
                 self._wait()
                 continue
             try:
-                self._served = self._look()
+                self._begin()
             except Away as exc:
                 lost = self._clock.now() if lost is None else lost
                 self._lose(exc)
@@ -88,15 +97,25 @@ class ServerEngine:
         served, window = self._served, self._served.max_model_len or self._own_window()
         kind = "vLLM's server" if served.takes_tokens else "The server"
         description = f"{kind} at {self._api.base_url}"
-        return EngineInfo(window, self._most, description, checked=served.checked, unshown=served.unshown)
+        checked, unshown = served.checked + self._held.checked, served.unshown + self._held.unshown
+        return EngineInfo(window, self._most, description, checked=checked, unshown=unshown)
 
     def _own_window(self) -> int:
         return window_of(self._config.options, self._config.model, self._config.revision) or UNBOUNDED
 
     def check(self, task: Task) -> None:
         """What would fail before the first prompt of a task. Raises ModelError, or Away where nobody can tell now."""
-        self._served = self._look()
+        self._begin()
         self._dialect(task)
+
+    def _begin(self) -> None:
+        """Looks at the server before the first row; later looks leave out the form, of which an answer that is drawn tells.
+
+        Raises what `_look` does.
+        """
+        served = self._look()
+        self._held = self._look_at_form(served)
+        self._served = served
 
     def _look(self) -> ServedModel:
         """What the server has. Raises Away, or ModelError for another model than the job's, or for what is no such API."""
@@ -104,23 +123,29 @@ class ServerEngine:
         assert self._job.spec.model is not None
         asked = AskedModel(self._job.spec.model.id, self._config)
         try:
-            served = find_served(self._api, self._server, asked, self._tokenizer)
-            return self._look_at_form(served, self._tokenizer)
+            return find_served(self._api, self._server, asked, self._tokenizer)
         except Away as exc:
             if exc.is_other and self._served is None:
                 raise no_api(self._api, exc) from exc
             raise
 
-    def _look_at_form(self, served: ServedModel, tokenizer: Tokenizer) -> ServedModel:
-        """The same, with whether it holds answers to the form that the job asks for, if it asks for one."""
+    def _look_at_form(self, served: ServedModel) -> Held:
+        """Whether it holds answers to the form that the job asks for, if it asks for one."""
         constraint = self._job.spec.output.constraint
         if constraint is None:
-            return served
+            return Held()
         kind, _ = constraint
-        found = check_held(self._api, self._dialect_at(served, probe_task(kind)), kind, tokenizer)
-        if found is None:
-            return replace(served, unshown=(*served.unshown, "that it holds its answers to a form"))
-        return replace(served, checked=(*served.checked, found))
+        dialect = self._dialect_at(served, probe_task(kind, self._job.spec.sampling.model_dump()))
+        with key_told(self._api, self._server):
+            return find_held(self._api, dialect, kind, self._tokens_of(ASKED) if served.takes_tokens else ())
+
+    def _tokens_of(self, text: str) -> tuple[int, ...]:
+        """As the job's own prompts are written: behind a turn that is left open some servers let a model think before its form."""
+        prompt, tokenizer = self._job.spec.prompt, self._tokenizer
+        assert tokenizer is not None
+        if prompt is not None and prompt.format == "chat":
+            return tuple(tokenizer.turn_ids(text, prompt.chat_template_kwargs))
+        return tuple(tokenizer.encode([text], chat=False)[0])
 
     def _dialect(self, task: Task) -> Dialect:
         """How a task is put to the server. Raises ModelError for one that it cannot do."""
@@ -180,7 +205,7 @@ class ServerEngine:
         except ModelError as exc:
             raise CutShort(f"The run cannot go on: {exc} Run it again to resume, once that is so.") from exc
         else:
-            if found != before:
+            if not found.is_as(before):
                 said = f"The server at {self._api.base_url} came back with other settings than it had ({' '.join(found.checked)})."
                 raise CutShort(said, fix="run the job again to resume, if it is the right one.")
             self._find_again()

@@ -113,6 +113,11 @@ class Tokenizer:
         ids: list[list[int]] = self._tokenizer(list(texts), add_special_tokens=not chat)["input_ids"]
         return ids
 
+    def turn_ids(self, text: str, kwargs: dict[str, Any]) -> list[int]:
+        """Token ids of a prompt of one turn. kwargs: for the chat template, which writes it. Raises ModelError."""
+        rendered = self._render(_turns([("user", text)], in_parts=self._in_parts), kwargs)
+        return self.encode([rendered], chat=True)[0]
+
     def is_beyond(self, text: str, most: int) -> bool:
         """Whether a long text has surely more tokens than that; it is tokenised in slices, and no further than needed."""
         if len(text) < max(SLICE, CHARACTERS_PER_TOKEN * most):

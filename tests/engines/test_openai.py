@@ -48,6 +48,7 @@ class Bench:
     """An engine of a job on a scripted server.
 
     said: what it told. stall_seconds: that an answer may take. adapter: of the model. output: the job's section.
+    more: sections of the job.
     """
 
     server: ScriptedServer
@@ -57,12 +58,13 @@ class Bench:
     stall_seconds: float = 5.0
     adapter: str | None = None
     output: dict[str, Any] | None = None
+    more: dict[str, Any] = field(default_factory=dict)
 
     @contextlib.contextmanager
     def engine(self, time: StagedTime | None = None, **engine: Any) -> Iterator[OpenAIEngine]:
         """Not looked at yet. engine: of the job's section."""
         section = {"kind": "openai", "base_url": self.server.url, **engine}
-        job, _ = make_job(self.folder / "shop", numbered(1), self.tiny, engine=section, output=self.output)
+        job, _ = make_job(self.folder / "shop", numbered(1), self.tiny, engine=section, output=self.output, **self.more)
         spec = job.spec.engine
         assert isinstance(spec, OpenAISpec)
         api = api_of(spec, connections=8, stall_seconds=self.stall_seconds)

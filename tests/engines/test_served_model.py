@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 
 import pytest
 
+from batchinfer.core.records import Generation
 from batchinfer.engines.protocol import EngineConfig
 from batchinfer.engines.served_model import _untold
 from batchinfer.engines.server_engine import check_server
@@ -20,6 +21,17 @@ from batchinfer.job.engine_spec import OpenAIBatchSpec
 from tests.engines.test_openai import ASK, TRUST, Bench, StagedTime
 from tests.openai_server import BUSY, HTML, PROBE, Fault, card, serving
 from tests.tiny import make_job, numbered
+
+
+def said_instead(reply: dict[str, Any], text: str, ends: str) -> dict[str, Any]:
+    """The reply with another text, but to a probe of tokens."""
+    choice = reply["choices"][0]
+    choice["finish_reason"] = ends
+    if "message" in choice:
+        choice["message"]["content"] = text
+    elif "prompt_token_ids" not in choice:
+        choice["text"] = text
+    return reply
 
 
 @pytest.fixture
@@ -132,7 +144,7 @@ class TestForms:
         """It says what it said, and what to do; nothing of the list is asked."""
         bench.output, bench.server.holds = self.SCHEMA, False
         with pytest.raises(
-            ModelError, match=r"does not hold its answers to output\.schema: .*'Say hello\.'\. Ask a server that does"
+            ModelError, match=r"does not hold its answers to output\.schema: .*Say hello\..*'\. Ask a server that does"
         ):
             bench.ask(1, **asking)
         assert not bench.server.asked
@@ -149,33 +161,117 @@ class TestForms:
     def test_an_answer_that_tells_nothing(self, bench: Bench, asking: dict[str, Any]) -> None:
         """A model that only thought until the limit may hold it all the same: that is stored as not shown."""
         bench.output = self.SCHEMA
-
-        def silent(reply: dict[str, Any]) -> dict[str, Any]:
-            choice = reply["choices"][0]
-            choice["finish_reason"] = "length"
-            if "message" in choice:
-                choice["message"]["content"] = None
-            elif "prompt_token_ids" not in choice:
-                choice["text"] = ""
-            return reply
-
-        bench.server.answer = silent
+        bench.server.answer = lambda reply: said_instead(reply, "", "length")
         with bench.engine(**asking) as made:
             assert made.wait_ready().unshown[-1] == "that it holds its answers to a form"
 
     def test_a_server_that_has_too_much_to_do_is_asked_again(self, bench: Bench) -> None:
         """As for its list of models."""
         bench.output, faults = self.SCHEMA, [BUSY, BUSY]
-        bench.server.form_fault = lambda: faults.pop() if faults else None
+        bench.server.form_fault = lambda _content: faults.pop() if faults else None
         bench.ask(1, time=StagedTime())
         assert not faults
 
-    def test_a_server_that_refuses_it(self, bench: Bench) -> None:
-        """With its own words."""
+    @pytest.mark.parametrize(
+        ("fault", "said"),
+        [
+            (Fault(400, b'{"error": {"message": "no such parameter"}}'), "no such parameter"),
+            (Fault(400, b'{"error": {"message": "output limit was reached"}}'), "output limit was reached"),
+            (Fault(404, b'{"error": {"message": "no endpoint has it"}}'), "answers with HTTP 404: no endpoint has it"),
+            (Fault(403), "does not take the key (HTTP 403)"),
+            (Fault(500), "answers with HTTP 500"),
+        ],
+    )
+    def test_a_probe_that_is_not_answered(self, bench: Bench, asking: dict[str, Any], fault: Fault, said: str) -> None:
+        """It may be the probe that the server does not take, and not the form: that is stored, and the list is asked."""
         bench.output = self.SCHEMA
-        bench.server.form_fault = lambda: Fault(400, b'{"error": {"message": "no such parameter"}}')
-        with pytest.raises(ModelError, match=r"refuses to hold an answer to output\.schema: no such parameter\."):
+        bench.server.form_fault = lambda _content: fault
+        with bench.engine(**asking) as made:
+            unshown = made.wait_ready().unshown[-1]
+        assert unshown == f"that it holds its answers to a form, since a probe of that was not answered ({said})"
+        bench.ask(2, **asking)
+
+    @pytest.mark.parametrize(("status", "said"), [(401, "does not take the key"), (402, "pay it, or take another key")])
+    def test_a_key_that_ends_between_two_probes(self, bench: Bench, status: int, said: str) -> None:
+        """It is told in a sentence, as of the probes before."""
+        bench.output = self.SCHEMA
+        bench.server.form_fault = lambda _content: Fault(status)
+        with pytest.raises(ModelError, match=said):
             bench.ask(1)
+
+    def test_it_is_asked_with_the_sampling_of_the_job(self, bench: Bench, asking: dict[str, Any]) -> None:
+        """Some models take no other; what would end the answer before its form is left out."""
+        bench.output, bench.more = self.SCHEMA, {"sampling": {"temperature": 1.0, "top_p": 0.9, "stop": ["{"]}}
+        seen = list[dict[str, Any]]()
+        bench.server.form_fault = seen.append
+        bench.ask(1, **asking)
+        [content] = seen
+        assert (content["temperature"], content["top_p"], content["max_tokens"]) == (1.0, 0.9, 64)
+        assert not content.get("stop")
+
+    @pytest.mark.parametrize(
+        ("text", "ends", "is_refused"),
+        [
+            ("<think>They want a greeting", "length", False),
+            ('Here it is: {"word": "kiwi-7"}', "stop", False),
+            ('{"greeting": "Hello!"}', "stop", False),
+            ("Hello!", "stop", True),
+        ],
+    )
+    def test_only_an_answer_with_nothing_of_the_form_is_held_against_it(
+        self, bench: Bench, asking: dict[str, Any], text: str, ends: str, is_refused: bool
+    ) -> None:
+        """A thinking model is at its limit, a wrapper writes something around it: that is open, and no reason to end."""
+        bench.output, bench.server.holds = self.SCHEMA, False
+        bench.server.answer = lambda reply: said_instead(reply, text, ends)
+        with bench.engine(**asking) as made:
+            if is_refused:
+                with pytest.raises(ModelError, match="does not hold its answers"):
+                    made.wait_ready()
+            else:
+                assert made.wait_ready().unshown[-1] == "that it holds its answers to a form"
+
+    def test_a_form_is_asked_for_behind_the_turn_of_the_job(self, bench: Bench, tiny: Path) -> None:
+        """Where the prompt does not close what a model thinks, a server that parses thoughts lets it think first."""
+        bench.output = self.SCHEMA
+        seen = list[dict[str, Any]]()
+        bench.server.form_fault = seen.append
+        bench.ask(1)
+        [content] = seen
+        assert bytes(content["prompt"]).decode() == Tokenizer(str(tiny), None, {}).text([("user", "Say hello.")])
+
+
+class TestLooksWithinARun:
+    """A look at a server that was away, and came back with what it had."""
+
+    def test_the_form_is_not_asked_for_again(self, bench: Bench) -> None:
+        """An answer is drawn: another one than before is no other server."""
+        bench.output, seen = {"type": "json", "schema": {"type": "object"}}, list[Fault]()
+
+        def fault(_content: dict[str, Any]) -> Fault | None:
+            seen.append(Fault(400))
+            return seen[-1] if len(seen) > 1 else None
+
+        bench.server.form_fault = fault
+        bench.server.fault = lambda number, _content: Fault(502) if number == 1 else None
+        found = bench.ask(5, time=StagedTime(), in_flight=2)
+        assert all(isinstance(result, Generation) for result in found.values())
+        assert len(seen) == 1
+
+    def test_a_turn_that_comes_to_its_end_by_chance(self, bench: Bench) -> None:
+        """What a turn took of tokens is known in one look, and not in the next, where the model thought beyond the limit."""
+        bench.server.models = [card("shop/model", vllm=False)]
+
+        def fault(number: int, _content: dict[str, Any]) -> Fault | None:
+            if number in (1, 5):
+                said = "max_tokens or model output limit was reached"
+                bench.server.unfinished = "" if bench.server.unfinished else said
+                return Fault(502)
+            return None
+
+        bench.server.fault = fault
+        found = bench.ask(9, time=StagedTime(), in_flight=1, **TRUST)
+        assert all(isinstance(result, Generation) for result in found.values())
 
 
 class TestLooks:
