@@ -22,6 +22,7 @@ from granian import Granian
 
 from batchinfer.core.own_process import end_with_parent
 from batchinfer.serve.pulses import BEAT_SECONDS, LOOKS, Pulses
+from batchinfer.serve.wake import Wake
 from batchinfer.serve.worker_deaths import WorkerDeaths
 
 log = logging.getLogger("batchinfer.serve")
@@ -59,6 +60,7 @@ class WorkerSupervisor(Granian):  # type: ignore[misc,valid-type] # granian pick
     def __init__(self, *args: Any, run_folder: Path, **kwargs: Any) -> None:
         """run_folder: of the server, where workers read how many died."""
         super().__init__(*args, **kwargs)
+        self.main_loop_interrupt = Wake()  # which granian's handlers and watchers set
         self._run_folder = run_folder
         self._back_off = BackOff()
         self.pulses = Pulses(self.workers)
@@ -71,7 +73,7 @@ class WorkerSupervisor(Granian):  # type: ignore[misc,valid-type] # granian pick
         return super()._spawn_worker(idx, target, partial(self._begin, idx, callback_loader))
 
     def _begin(self, number: int, load: Callable[[], Any]) -> Any:
-        """Runs in the new process, which began with the main process' handlers: they only set a flag in its own memory.
+        """Runs in the new process, which began with the main process' handlers: the flag that they set is in its own memory.
 
         Until granian's handlers for workers are there, SIGTERM ends the process; it has nothing in flight yet. Otherwise
         the signal would be lost, and the main process would wait for this worker as long as it waits for any. Ctrl-C

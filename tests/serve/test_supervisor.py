@@ -52,6 +52,32 @@ WorkerSupervisor(
 ).serve(target_loader=load)
 """
 
+# A handler that breaks in at other and other places, one at a time.
+WOKEN = """
+import signal
+from batchinfer.serve.wake import Wake
+
+wake, rounds, woken = Wake(), 0, 0
+
+def handler(number, frame):
+    global woken
+    woken += 1
+    wake.set()
+
+signal.signal(signal.SIGALRM, handler)
+while woken < 20000:
+    rounds += 1
+    signal.setitimer(signal.ITIMER_REAL, (rounds % 100 + 1) * 1e-6)
+    wake.wait(1e-5)
+    wake.clear()
+while signal.setitimer(signal.ITIMER_REAL, 0)[0]:
+    pass
+wake.clear()
+assert not wake.wait(0)
+wake.set()
+assert wake.wait(60)
+"""
+
 
 @pytest.fixture
 def world(tmp_path: Path) -> World:
@@ -158,6 +184,11 @@ def test_it_can_be_stopped_while_workers_load(
         finally:
             if main.poll() is None:
                 os.killpg(main.pid, signal.SIGKILL)
+
+
+def test_a_signal_never_waits_for_the_thread_that_it_breaks_into() -> None:
+    """The main process hears of one wherever it is just then; else it would wait for its own lock for ever."""
+    subprocess.run([sys.executable, "-c", WOKEN], cwd=ROOT, check=True, timeout=60)
 
 
 @pytest.mark.long
