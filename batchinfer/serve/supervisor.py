@@ -21,7 +21,7 @@ from typing import Any
 from granian import Granian
 
 from batchinfer.core.own_process import end_with_parent
-from batchinfer.serve.pulses import BEAT_SECONDS, LOOKS, Pulses
+from batchinfer.serve.pulses import BEAT_SECONDS, LOOKS, Pulses, is_held_up
 from batchinfer.serve.wake import Wake
 from batchinfer.serve.worker_deaths import WorkerDeaths
 
@@ -98,9 +98,16 @@ class WorkerSupervisor(Granian):  # type: ignore[misc,valid-type] # granian pick
                 self._reload(spawn_target, target_loader)
 
     def _end_frozen(self) -> None:
-        """Kills workers that get nothing done: they are started again as others that died."""
+        """Kills workers that get nothing done: they are started again as others that died.
+
+        Not those whom a disk keeps waiting: they answer once it does, and all of them may wait for the same one.
+        """
         for worker in self.wrks:
-            if self.pulses.look(worker.idx):
+            if not self.pulses.look(worker.idx):
+                continue
+            if is_held_up(worker.inner.pid):
+                self.pulses.forgive(worker.idx)
+            else:
                 log.error("Worker %d got nothing done for %d s and is killed.", worker.idx + 1, LOOKS * BEAT_SECONDS)
                 self.pulses.born(worker.idx)  # so that this is said once
                 worker.inner.kill()

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ctypes
 import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from batchinfer.serve.pulses import LOOKS, MOST, Pulses
+from batchinfer.serve.pulses import LOOKS, MOST, Pulses, is_held_up
 from batchinfer.serve.supervisor import FIRST_WAIT, LONGEST_WAIT, YOUNG_SECONDS, BackOff
 from tests.factories import LENIENT, World, imports_job
 from tests.serving import Server, eventually, free_port, serving
@@ -51,6 +53,8 @@ WorkerSupervisor(
     workers_kill_timeout=600, log_enabled=False, run_folder=Path(sys.argv[2]),
 ).serve(target_loader=load)
 """
+
+PTRACE_DETACH, PTRACE_SEIZE, PTRACE_INTERRUPT = 17, 0x4206, 0x4207  # of Linux' <sys/ptrace.h>
 
 # A handler that breaks in at other and other places, one at a time.
 WOKEN = """
@@ -161,6 +165,65 @@ def test_who_is_frozen() -> None:
     pulses.born(1)
     assert not any(pulses.look(1) for _ in range(10 * LOOKS))
     loop.close()
+
+
+def test_an_old_worker_that_beats_on_while_a_new_one_loads() -> None:
+    """As on SIGHUP: the new one has not begun, whatever the old one counts, and is looked after once it has."""
+    pulses, loop = Pulses(2), asyncio.new_event_loop()
+    pulses.born(1)
+    pulses.take(1)
+    for _ in range(3):
+        pulses.born(1)
+        pulses.beat(loop)  # of the one before
+        assert not any(pulses.look(1) for _ in range(10 * LOOKS))
+        pulses.take(1)
+        pulses.beat(loop)
+        assert any(pulses.look(1) for _ in range(LOOKS + 1))
+        pulses.forgive(1)
+        assert not any(pulses.look(1) for _ in range(LOOKS - 1))
+    assert not any(pulses.look(0) for _ in range(10 * LOOKS))
+    loop.close()
+
+
+@pytest.mark.parametrize(
+    ("does", "held"),
+    [
+        ("ctypes.CDLL(None).vfork(); time.sleep(600)", True),  # it waits, as for a disk, for what it began
+        ("ctypes.CDLL(None).ptrace(0, 0, 0, 0); os.kill(os.getpid(), signal.SIGSTOP)", True),
+        ("os.kill(os.getpid(), signal.SIGSTOP)", False),
+        ("time.sleep(600)", False),
+    ],
+    ids=["disk", "debugger", "stopped", "asleep"],
+)
+def test_who_is_held(does: str, *, held: bool) -> None:
+    """A worker that waits for a disk or a debugger is told from one that was stopped, or hangs."""
+    script = f"import ctypes, os, signal, time; print(flush=True); {does}"
+    command = [sys.executable, "-c", script]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, start_new_session=True) as worker:
+        try:
+            assert worker.stdout is not None
+            assert worker.stdout.readline()
+            state = Path(f"/proc/{worker.pid}/stat")
+            eventually(lambda: state.read_text(encoding="ascii").split()[2] != "R")
+            if held:
+                eventually(lambda: is_held_up(worker.pid))
+            assert is_held_up(worker.pid) == held
+        finally:
+            os.killpg(worker.pid, signal.SIGKILL)
+
+
+@pytest.mark.long
+def test_a_worker_that_a_debugger_holds_is_left_alone(world: World, tmp_path: Path) -> None:
+    """As one whom a disk keeps waiting: it answers afterwards."""
+    with serving(world.data.root, tmp_path / "server") as server:
+        [worker] = server.children()
+        ptrace = ctypes.CDLL(None).ptrace
+        assert ptrace(PTRACE_SEIZE, worker, 0, 0) == ptrace(PTRACE_INTERRUPT, worker, 0, 0) == 0
+        eventually(lambda: is_held_up(worker))
+        time.sleep(LOOKS + 5)
+        assert ptrace(PTRACE_DETACH, worker, 0, 0) == 0
+        eventually(lambda: answers(server), server.said)
+        assert server.children() == [worker]
 
 
 @pytest.mark.parametrize(
