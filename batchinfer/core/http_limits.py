@@ -10,6 +10,7 @@ MAX_REPLY = 16 << 20  # bytes of the predictions in the reply to a batch of seve
 MAX_ENTRY = 64 << 20  # bytes of one prediction in a reply
 MAX_MATCHES = 16 << 20  # bytes of the matches in one reply
 MATCH_PLACES = 500_000  # of terms in the texts of one request, whether they are reported or not
+MATCH_NAMES = 48 << 20  # bytes of what all terms in the texts of one request name; memory holds some four times as much
 MATCH_SECONDS = 5.0  # that matching the texts of one request may take
 MATCH_WAIT_SECONDS = 4.0  # that a request may wait for others to be matched
 MATCH_WAITING = 16  # requests of one worker that may wait to be matched

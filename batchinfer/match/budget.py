@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import time
+from typing import TYPE_CHECKING
 
-from batchinfer.core.http_limits import MATCH_PLACES, MATCH_SECONDS, MAX_MATCHES
+from batchinfer.core.http_limits import MATCH_NAMES, MATCH_PLACES, MATCH_SECONDS, MAX_MATCHES
 from batchinfer.errors import UsageError
 
+if TYPE_CHECKING:
+    from batchinfer.match.names import Named
+
 MOST_NAMED = 2 << 20  # bytes in matcher.bin of what one term names
-MOST_READ = 32 << 20  # of what is read of that for one request; far more than all words of a body name
 LEAST_WRITTEN = 90  # bytes that a match takes as JSON beside its text
 
 
@@ -21,9 +24,10 @@ class TooMuchWork(UsageError):
 
 
 class MatchBudget:
-    """That of one request: all texts of a batch share it. Each method raises what is exceeded, at once.
+    """That of one request, to one matcher: all texts of a batch share it. Each method raises what is exceeded, at once.
 
     names: bytes in the file of what one term may name.
+    held: what patterns stand for, by their number and the languages: read, and counted, once a request.
     """
 
     def __init__(
@@ -38,7 +42,8 @@ class MatchBudget:
 
         names: bytes in the file of what one term names.
         """
-        self.names, self._to_read = names, MOST_READ
+        self.names, self._room_for_names = names, MATCH_NAMES
+        self.held: dict[tuple[int, tuple[str, ...]], Named] = {}
         self._room, self._most_room = room, room
         self._places, self._most_places = places, places
         self._seconds, self._deadline = seconds, time.monotonic() + seconds
@@ -75,10 +80,11 @@ class MatchBudget:
                 "publish with match.generic: drop."
             )
 
-    def spend_names(self, size: int) -> None:
-        """size: of what a term names, once it is read: all of it may be held until the request is answered."""
-        self._to_read -= size
-        if self._to_read < 0:
+    def hold(self, number: int, ranges: tuple[str, ...], entries: Named) -> None:
+        """What a pattern stands for is held until the request is answered, also where others let go of it."""
+        self._room_for_names -= entries.weight
+        if self._room_for_names < 0:
             raise TooMuchWork(
-                f"What the terms in the texts name takes more than {MOST_READ:,} bytes: match fewer or shorter texts."
+                f"What the terms in the texts name takes more than {MATCH_NAMES:,} bytes: match fewer or shorter texts."
             )
+        self.held[number, ranges] = entries

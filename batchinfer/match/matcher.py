@@ -157,13 +157,13 @@ class Matcher:
             return None if places is None else []
         budget.spend_places(len(places))
         spans, matches = folded.spans([(start, end) for start, end, _ in places]), list[Match]()
-        kept, named, plain, most = self._named.kept, self._named, folded.plain, budget.names
+        held, named, plain, most = budget.held, self._named, folded.plain, budget.names
         for (_, end, number), span in zip(places, spans, strict=True):
-            entries = kept.get((number, ranges)) or named(number, ranges, budget)
+            entries = held.get((number, ranges)) or named(number, ranges, budget)
             if entries.size > most:
                 budget.need_names(entries.size)
             if entries.turkic:
-                entries = self._named.spelled(entries, text[slice(*span)], self._fold, budget)
+                entries = self._named.spelled(number, ranges, text[slice(*span)], self._fold, budget)
             if entries.names and (plain or not folded.cuts(end)):
                 matches.append((span, entries))
         if len(matches) > 1:
@@ -184,7 +184,7 @@ class Matcher:
             ):
                 entries = self._named(number, ranges, budget)
                 if entries.turkic:
-                    entries = self._named.spelled(entries, text[slice(*span)], self._fold, budget)
+                    entries = self._named.spelled(number, ranges, text[slice(*span)], self._fold, budget)
                 if entries.names and not window.cuts(end):
                     yield span, entries
 

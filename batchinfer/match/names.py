@@ -20,7 +20,8 @@ if TYPE_CHECKING:  # it needs the libraries of matching, which a service without
 MOST_KEPT = 8 << 20  # bytes of names in the file: some 50 MB when read; what common terms name is read once
 FEW = 64  # bytes that any names take beside what the file has
 LEAST_NAME = 60  # bytes that a name counts at least: where columns are equal, the file has much less than memory
-RANGE = 40  # bytes that a range of languages counts
+RANGE = 40  # bytes that a range of languages counts, or a spelling
+POINTER = 8  # bytes that a name takes once more
 
 
 class Name(NamedTuple):
@@ -132,26 +133,37 @@ class NamedTerms:
 
     def __call__(self, number: int, ranges: tuple[str, ...], budget: MatchBudget) -> Named:
         """Those of a pattern, restricted to languages. Raises StoreError, or what is exceeded of the budget."""
-        entries = self.kept.get((number, ranges))
+        entries = budget.held.get((number, ranges))
         if entries is None:
-            size = self._offsets[number + 1] - self._offsets[number] + FEW
-            if size < self._file.size:  # what is damaged, reading tells
-                budget.need_names(size)
-            budget.check_time()  # where there is no room to keep them, they are read again and again
-            entries = self._read(number, ranges)
-            budget.spend_names(entries.weight)
-            self._make_room(entries.weight + RANGE * len(ranges))
-            self.kept[number, ranges] = entries
+            entries = self.kept.get((number, ranges)) or self._kept(number, ranges, budget)
+            budget.hold(number, ranges, entries)
         return entries
 
-    def spelled(self, entries: Named, text: str, fold: Folding, budget: MatchBudget) -> Named:
+    def _kept(self, number: int, ranges: tuple[str, ...], budget: MatchBudget) -> Named:
+        """The same, from the file."""
+        size = self._offsets[number + 1] - self._offsets[number] + FEW
+        if size < self._file.size:  # what is damaged, reading tells
+            budget.need_names(size)
+        budget.check_time()  # where there is no room to keep them, they are read again and again
+        entries = self._read(number, ranges)
+        self._keep(number, ranges, entries)
+        return entries
+
+    def spelled(self, number: int, ranges: tuple[str, ...], text: str, fold: Folding, budget: MatchBudget) -> Named:
         """The same of a pattern with Turkic terms, where it stands in this spelling."""
+        entries = self(number, ranges, budget)
         found = self._spelled.get((entries, text))
         if found is None:
             found = entries.spelled(text, fold, budget)
-            self._make_room(entries.weight + len(text))  # that of all, which the key holds
+            self._make_room(len(text) + RANGE + (0 if found is entries else POINTER * len(found.names)))
+            if self.kept.get((number, ranges)) is not entries:  # which the key holds
+                self._keep(number, ranges, entries)
             self._spelled[entries, text] = found
         return found
+
+    def _keep(self, number: int, ranges: tuple[str, ...], entries: Named) -> None:
+        self._make_room(entries.weight + RANGE * len(ranges))
+        self.kept[number, ranges] = entries
 
     def _make_room(self, size: int) -> None:
         """For what is to be kept, if need be that of all that was."""

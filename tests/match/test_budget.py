@@ -105,23 +105,56 @@ def test_a_term_that_names_much_is_no_short_work_also_where_it_is_known(matcher:
         matcher.find("other", budget=few)
 
 
-def test_what_one_request_reads_is_bounded(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """All of it may be held until the answer is written; what is kept from another request is not read again."""
+@pytest.mark.parametrize("room", [0, names.MOST_KEPT])
+def test_what_the_terms_of_one_request_name_is_bounded(file: Path, monkeypatch: pytest.MonkeyPatch, room: int) -> None:
+    """All of it may be held until the answer is written. Each term counts once, whatever is kept of other requests."""
+    monkeypatch.setattr(names, "MOST_KEPT", room)
+    monkeypatch.setattr(budgets, "MATCH_NAMES", 2 * MANY * names.LEAST_NAME - 1)
+    matcher = Matcher(file)
+    for _ in range(2):
+        for text in ("iliki other", "iliki " * 999 + "other"):
+            with pytest.raises(TooMuchWork, match="What the terms in the texts name takes more than"):
+                matcher.find(text)
+        assert len(matcher.find("other single " * 500)) == 1000
+
+
+def test_a_term_is_read_once_a_request(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However little is kept, and however its texts go on."""
     monkeypatch.setattr(names, "MOST_KEPT", 0)
-    monkeypatch.setattr(budgets, "MOST_READ", 3 * MANY * names.LEAST_NAME)
-    matcher = Matcher(file)
-    with pytest.raises(TooMuchWork, match="What the terms in the texts name takes more than"):
-        matcher.find("iliki other " * 3)
-    assert len(matcher.find("other " * 50)) == 50
+    matcher, budget, reads = Matcher(file), MatchBudget(), Counter[int]()
+    read = matcher._named._read
+
+    def noted(number: int, ranges: tuple[str, ...]) -> names.Named:
+        reads[number] += 1
+        return read(number, ranges)
+
+    monkeypatch.setattr(matcher._named, "_read", noted)
+    for _ in range(3):
+        assert len(matcher.find("iliki other İLİKİ " * 999, budget=budget)) == 2997
+    assert sorted(reads.values()) == [1, 1]
 
 
-def test_spellings_take_room_as_all_that_is_kept(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each holds what its term names: those of another spelling go, and are found again."""
-    monkeypatch.setattr(names, "MOST_KEPT", 3 * MANY * names.LEAST_NAME)
+def test_spellings_take_little_room(file: Path, monkeypatch: pytest.MonkeyPatch, asked: Counter[str]) -> None:
+    """They share what their term names, so each is looked at once, where there is room for the term and a little more."""
+    monkeypatch.setattr(names, "MOST_KEPT", 2 * MANY * names.LEAST_NAME)
     matcher = Matcher(file)
-    kept = matcher._named
     for _ in range(3):
         for text in SPELLINGS:
             [match] = matcher.find(text)
             assert len(match.names) == MANY
-            assert len(kept.kept) + len(kept._spelled) <= 3
+    assert asked["is_spelled"] == len(SPELLINGS)
+
+
+def test_what_is_kept_of_spellings_is_bounded(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those of another spelling go, and are found again; so is what their term names, which they hold."""
+    monkeypatch.setattr(names, "MOST_KEPT", MANY * names.LEAST_NAME + 3 * names.RANGE)
+    matcher = Matcher(file)
+    known = matcher._named
+    for _ in range(3):
+        for text in SPELLINGS:
+            [match] = matcher.find(text)
+            assert len(match.names) == MANY
+            assert len(known.kept) == 1
+            assert 1 <= len(known._spelled) <= 3
+            assert {entries for entries, _ in known._spelled} == set(known.kept.values())
+        assert len(matcher.find(" ".join(SPELLINGS))) == len(SPELLINGS)
