@@ -29,7 +29,13 @@ LIST_ROWS = 65_536  # of lists: keys and other short values
 TEXT_ROWS = 16_384  # of predictions and of what people write: such texts may be long
 
 UNWRITTEN = "CHECKPOINT during DETACH failed"  # of an attached file, whose log has the rest
-FULL = ("No space left", "Could not write", "failed to offload", UNWRITTEN)  # what DuckDB says of a full disk
+CAUSE = "Original error: "  # what follows is why
+FULL = (
+    "No space left",
+    "Disk quota exceeded",
+    "Could not write all bytes",
+    "failed to offload",
+)  # what DuckDB says of a full disk
 NEWER = ("newer version", "storage version", "serialization")
 DAMAGED = ("Corrupt database file", "not a valid DuckDB database file", "Could not read enough bytes", "checksum")
 
@@ -81,7 +87,7 @@ def query_engine() -> Iterator[duckdb.DuckDBPyConnection]:
 def detach(connection: duckdb.DuckDBPyConnection, name: str) -> bool:
     """Lets go of an attached file; returns whether the file holds all that was committed.
 
-    Otherwise the disk is full. The log beside the file has the rest, and whoever opens it next tries again.
+    Otherwise the disk was full, or would not be written. The log beside the file has the rest, and whoever opens it next tries again.
     """
     try:
         connection.execute(f"DETACH {name}")
@@ -144,9 +150,9 @@ def is_damage(exc: BaseException | None) -> bool:
     return broken or (isinstance(exc, duckdb.Error) and any(sign in str(exc) for sign in DAMAGED))
 
 
-def first_line(exc: BaseException | None) -> str:
+def first_line(said: BaseException | str | None) -> str:
     """What an error of DuckDB says, without its last full stop."""
-    return str(exc).splitlines()[0].rstrip(".!")
+    return str(said).splitlines()[0].rstrip(".! ")
 
 
 @contextlib.contextmanager
@@ -161,10 +167,12 @@ def duckdb_errors(path: Path, job: str | None = None) -> Iterator[None]:
         text = first_line(exc)
         if "Permission denied" in text:
             raise StoreError(f"Permission denied for {path}. {FIX_PERMISSIONS}") from exc
-        if any(sign in text for sign in FULL):
+        if any(sign in str(exc) for sign in FULL):
             raise StoreError(
                 f"{path} cannot be written: the disk is full. Free space, then run again; nothing committed is lost."
             ) from exc
+        if UNWRITTEN in text:
+            raise StoreError(f"{path} cannot be written: {first_line(str(exc).split(CAUSE)[-1])}") from exc
         if any(sign in text.lower() for sign in NEWER):
             raise StoreError(
                 f"{path} was written by a newer DuckDB: install the newer batchinfer; the cache is left as it is."

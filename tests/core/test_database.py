@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import resource
 from pathlib import Path
 
 import duckdb
 import pyarrow as pa
 import pytest
 
-from batchinfer.core.database import database_file, record_batches, scratch_database
+from batchinfer.core.database import UNWRITTEN, database_file, duckdb_errors, record_batches, scratch_database
 from batchinfer.errors import StoreError
 
 
@@ -26,6 +27,25 @@ def test_scratch_tables_that_find_no_room(tmp_path: Path) -> None:
     in_scratch(tmp_path, table)
     with pytest.raises(StoreError, match=r"the disk is full\. Free space"):
         in_scratch(tmp_path, "SET max_temp_directory_size = '5MB'", table)
+
+
+def test_a_file_that_cannot_be_written_is_no_full_disk(tmp_path: Path) -> None:
+    """Where a checkpoint fails of another cause than a disk without room, that cause is told."""
+    path = tmp_path / "file.duckdb"
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    with duckdb.connect() as db:
+        db.execute(f"ATTACH '{path}' AS file")
+        db.execute("CREATE TABLE file.t AS SELECT 1 AS number")
+        db.execute("CHECKPOINT file")
+        resource.setrlimit(resource.RLIMIT_FSIZE, (400_000, before[1]))
+        try:
+            db.execute("INSERT INTO file.t SELECT range FROM range(20_000)")
+            with pytest.raises(StoreError) as told, duckdb_errors(path):
+                db.execute("DETACH file")
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert UNWRITTEN in str(told.value.__cause__)
+    assert str(told.value) == f'{path} cannot be written: Could not write file "{path}": File too large'
 
 
 def test_one_scratch_database_finds_nothing_of_another(tmp_path: Path) -> None:
