@@ -37,13 +37,14 @@ def found_by_duckdb(path: Path) -> str:
 
 
 def parquet_rows(path: Path) -> str:
-    """SQL for the rows of one Parquet file that this program wrote. Raises StoreError.
-
-    A path is a name: its stars and brackets are no pattern, and `town=Ulm` in it is no column.
-    """
+    """SQL for the rows of one Parquet file that this program wrote; `town=Ulm` in its path is no column. Raises StoreError."""
     check_plain(path)
-    name = "".join(f"[{sign}]" if sign in "*?[" else sign for sign in found_by_duckdb(path))
-    return f"read_parquet({literal(name)}, hive_partitioning = false)"
+    return f"read_parquet({parquet_name(path)}, hive_partitioning = false)"
+
+
+def parquet_name(path: Path) -> str:
+    """The same, for its path: the stars and brackets of a name are no pattern."""
+    return literal("".join(f"[{sign}]" if sign in "*?[" else sign for sign in found_by_duckdb(path)))
 
 
 @contextlib.contextmanager

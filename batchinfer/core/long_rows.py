@@ -12,19 +12,20 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from batchinfer.core.database import one, query_engine, record_batches
-from batchinfer.core.duckdb_paths import parquet_rows
+from batchinfer.core.duckdb_paths import parquet_name, parquet_rows
 from batchinfer.core.files import check_plain
 from batchinfer.core.json_parts import Place
 from batchinfer.core.long_texts import LONG, MOST_TEXT, LongTexts
 from batchinfer.core.memory import table_memory
 from batchinfer.core.parquet_batches import cut, row_batches
 from batchinfer.core.set_aside import SetAside
-from batchinfer.core.sql import quoted
+from batchinfer.core.sql import literal, quoted
 
 LONG_TEXTS = (
     "batchinfer.long_texts"  # in the file's metadata: 1 where it may hold some, 0 where not; older programs did not say
 )
 
+WHOLE = "((PLAIN|RLE|DELTA_LENGTH_BYTE_ARRAY)(, )?)+"  # encodings that have each text as often as it occurs
 SEEN = 128  # such a part of the memory may rows take that a query sees at once, with their long texts set aside
 LARGE_GROUP = 128 << 20  # bytes of a row group's texts, which DuckDB holds in memory, several times
 
@@ -47,6 +48,16 @@ def has_long_texts(path: Path) -> bool:
     longest = ", ".join(f"coalesce(max(strlen({quoted(name)})), 0)" for name in texts)
     with query_engine() as db:
         return bool(one(db, f"SELECT greatest(0, {longest}) FROM {parquet_rows(path)}") > LONG)
+
+
+def most_text(db: duckdb.DuckDBPyConnection, path: Path, column: str) -> int:
+    """Bytes that the texts of a column take at most, by what the file says of itself. Raises what DuckDB raises.
+
+    Where it does not have each text as often as it occurs, every row might have the longest.
+    """
+    times = f"CASE WHEN regexp_full_match(encodings, '{WHOLE}') THEN 1 ELSE row_group_num_rows END"
+    facts = f"parquet_metadata({parquet_name(path)}) WHERE path_in_schema = {literal(column)}"
+    return int(one(db, f"SELECT sum(total_uncompressed_size * {times}) FROM {facts}") or 0)
 
 
 def read_batches(

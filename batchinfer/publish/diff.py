@@ -17,7 +17,7 @@ from batchinfer.core.columns import Column
 from batchinfer.core.database import TEXT_ROWS, one, record_batches, scratch_database
 from batchinfer.core.home import JobData
 from batchinfer.core.keys import canonical_json
-from batchinfer.core.long_rows import has_long_texts
+from batchinfer.core.long_rows import has_long_texts, most_text
 from batchinfer.core.long_texts import LONG, LongTexts
 from batchinfer.core.memory import table_memory
 from batchinfer.core.output import OutputFile
@@ -167,10 +167,11 @@ def _find(db: duckdb.DuckDBPyConnection, texts: LongTexts, start: Side, end: Sid
         rows = version_rows(db, texts, side.folder, side.manifest.key)
         made[alias] = f"SELECT {columns}, lookup_hash, {value} AS prediction, score, source FROM ({rows})"
     are_long = any_json and any(has_long_texts(side.folder / PREDICTIONS) for side in (start, end))
+    room = table_memory() / 4
+    may_grow = start.manifest.is_json != end.manifest.is_json  # where texts become JSON
     are_wide = (
-        sum(one(db, f"SELECT sum(strlen(prediction)) FROM ({rows})") or 0 for rows in made.values())
-        > table_memory() / 4
-    )
+        may_grow or sum(most_text(db, side.folder / PREDICTIONS, "prediction") for side in (start, end)) > room
+    ) and (sum(one(db, f"SELECT sum(strlen(prediction)) FROM ({rows})") or 0 for rows in made.values()) > room)
     for alias, rows in made.items():
         if are_long or are_wide:
             narrow(db, rows, texts, alias, WIDE if are_wide else LONG)

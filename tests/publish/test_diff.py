@@ -293,7 +293,9 @@ def test_texts_that_are_too_much_for_a_join_are_compared_alike(
         assert table.first == found.first
         return pq.read_table(tmp_path / f"{name}.parquet").to_pylist(), [file.read_bytes() for file in files]
 
-    plain = compared("plain")
+    with monkeypatch.context() as patched:
+        patched.setattr(diff, "one", None)  # little is known by what the files say, and not counted
+        plain = compared("plain")
     monkeypatch.setattr(diff, "table_memory", lambda: 0)
     monkeypatch.setattr(diff, "WIDE", 3)
     assert compared("wide") == plain
