@@ -73,7 +73,7 @@ class ScoresAtOnce:
             self.seconds += time.perf_counter() - began
             yield found
 
-    def committed(self) -> None:
+    def committed(self, keys: Iterable[bytes]) -> None:
         """Nothing is kept of what was asked."""
 
     def close(self) -> None:

@@ -150,7 +150,7 @@ class ScriptedEngine:
     def start(self) -> None:
         """Nothing is loaded."""
 
-    def committed(self) -> None:
+    def committed(self, keys: Iterable[bytes]) -> None:
         """Nothing is kept of what was asked."""
 
     def close(self) -> None:

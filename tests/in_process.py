@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from types import MappingProxyType, TracebackType
 from typing import Self
 
@@ -17,7 +17,7 @@ class InProcess:
     nodes: Mapping[str, NodeWork] = MappingProxyType({})
     waited = 0.0
 
-    def committed(self) -> None:
+    def committed(self, keys: Iterable[bytes]) -> None:
         """Nothing is kept of what was asked."""
 
     def close(self) -> None:

@@ -22,7 +22,7 @@ class Underway:
     part: as it is noted.
     unseen: its keys that no prompt of this call had so far.
     is_first: whether it was handed over while the server had no other at work.
-    given: its keys whose answers were yielded, and may not be in the cache yet.
+    given: its keys whose answers were yielded, in the cache or not.
     settled: its keys whose answers are in the cache, or that another part has by now.
     content: the batch as it was last.
     """
@@ -47,11 +47,6 @@ class Underway:
         """Whether nobody asked for anything of it so far: all of it was committed before, or is a later run's to ask."""
         return len(self.unseen) == len(self.part.keys)
 
-    def settle(self) -> None:
-        """What was given is in the cache."""
-        self.settled |= self.given
-        self.given.clear()
-
     @property
     def is_settled(self) -> bool:
         """Whether nothing of it is needed any more."""
@@ -62,8 +57,7 @@ class Underway:
         """What went wrong with a row that has no answer; None where time ran out for it, and not for all."""
         if self.status == "completed":
             return Broken("gave no answer")
-        brought = self.given or self.settled
-        return None if brought or self.status not in IN_VAIN else Broken(IN_VAIN[self.status])
+        return None if self.given or self.status not in IN_VAIN else Broken(IN_VAIN[self.status])
 
     @property
     def is_too_many(self) -> bool:

@@ -215,8 +215,8 @@ class OpenAIBatchEngine(ServerEngine):
         for name in ("output_file_id", "error_file_id"):
             if file := each.content.get(name):
                 for key, result in self._answers(str(file), dialect):
-                    yield result
                     each.given.add(key)
+                    yield result
         rest = [(key, asked) for key in each.part.keys if (asked := self._asked.get(key)) is not None]
         if rest and each.status == "expired":
             said = f"The batch {each.part.batch} expired at {self._api.base_url}"
@@ -226,18 +226,19 @@ class OpenAIBatchEngine(ServerEngine):
             failure = None if fault is None else asked.strike(asked.fault or fault)
             if failure is not None:
                 del self._asked[key]
-                yield failure
                 each.given.add(key)
+                yield failure
             else:
                 self._next.append(asked)
                 each.settled.add(key)
         if each.status == "cancelled":
             self._ended = Stopped(f"The batch {each.part.batch} was cancelled at {self._api.base_url}.")
 
-    def committed(self) -> None:
-        """What was yielded is in the cache: asked again, it is to be answered anew."""
+    def committed(self, keys: Iterable[bytes]) -> None:
+        """What was yielded for them is in the cache: asked again, it is to be answered anew."""
+        cached = {key.hex() for key in keys}
         for each in self._taken:
-            each.settle()
+            each.settled |= each.given & cached
             if each.is_settled:
                 self._shelf.drop(each.part)
         self._taken = [each for each in self._taken if not each.is_settled]

@@ -250,7 +250,7 @@ class EnginePool:
     def _spawn(self, placement: Placement) -> Member:
         return Member(self._launch(self._driver, self._config, placement, self._log), placement)
 
-    def committed(self) -> None:
+    def committed(self, keys: Iterable[bytes]) -> None:
         """Nothing is kept of what was asked."""
 
     def close(self) -> None:

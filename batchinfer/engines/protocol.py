@@ -125,8 +125,8 @@ class Engine(Protocol):
         finishes what it took. Raises Stopped if the engine cannot be kept alive.
         """
 
-    def committed(self) -> None:
-        """All that `generate` yielded so far is in the cache."""
+    def committed(self, keys: Iterable[bytes]) -> None:
+        """What `generate` yielded for the prompts with these keys is in the cache."""
 
     def close(self) -> None:
         """Stops at once and frees what it held."""

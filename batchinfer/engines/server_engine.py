@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import random
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType, TracebackType
 from typing import Self
@@ -215,7 +215,7 @@ class ServerEngine:
             self._info(f"The server at {self._api.base_url} answers again.")
         self._away, self._is_told = None, False
 
-    def committed(self) -> None:
+    def committed(self, keys: Iterable[bytes]) -> None:
         """Nothing is kept of what was asked."""
 
     def close(self) -> None:

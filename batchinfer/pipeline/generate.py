@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from batchinfer.cache.chunks import ChunkNote, ChunkTime
@@ -66,7 +66,7 @@ class Generator:
         self._committed, self._is_changing, self._size = 0.0, False, 0
         self._counted, self._measured = self._counts(), 0.0  # when the chunk began
         self._most = batch_bytes()  # asked once: it reads files
-        self._settle: Callable[[], None] = lambda: None  # tells the engine what is committed
+        self._settle: Callable[[Iterable[bytes]], None] = lambda _: None  # tells the engine what is committed
         self._early: Stopped | None = None  # why it stops before its end, as far as was known then
 
     def run(self, engine: Engine, maker: PromptMaker, max_len: int, show: Callable[[], None]) -> None:
@@ -170,6 +170,8 @@ class Generator:
         return waiting >= CHUNK or self._size > self._most or time.monotonic() - self._committed > CHUNK_SECONDS
 
     def _commit(self) -> None:
+        results = list[Generation | Failure](failure for failure, _ in self._failures)
+        results += [answer.generation for answer in self._answers]
         if self._answers or self._failures:
             self._is_changing = True
             self._store.commit(
@@ -177,7 +179,7 @@ class Generator:
             )
         self._answers, self._failures, self._is_changing, self._size = [], [], False, 0
         self._committed = time.monotonic()
-        self._settle()
+        self._settle([result.prompt_key or b"" for result in results])
 
     def _note(self) -> ChunkNote:
         """What is recorded beside the answers that are committed now."""
