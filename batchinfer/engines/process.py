@@ -12,6 +12,7 @@ import subprocess
 import threading
 from collections.abc import Callable
 from multiprocessing.connection import Connection
+from multiprocessing.reduction import ForkingPickler
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -103,24 +104,30 @@ class FedProcess(LocalProcess):
 
     def __init__(self, process: subprocess.Popen[bytes], pipe: Connection) -> None:
         super().__init__(process, pipe)
-        self._outbox: queue.SimpleQueue[tuple[str, Any] | None] = queue.SimpleQueue()
+        self._outbox: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
         self._writer = threading.Thread(target=self._write, name="batchinfer-engine", daemon=True)
         self._writer.start()
 
     def send(self, kind: str, content: Any = None) -> None:
-        self._outbox.put((kind, content))
+        """Raises what `pickle` does of what cannot be sent."""
+        self._outbox.put(bytes(ForkingPickler.dumps((kind, content))))
 
     def _write(self) -> None:
         with contextlib.suppress(OSError):  # it is gone: receiving says so
             while (message := self._outbox.get()) is not None:
-                self.pipe.send(message)
+                self.pipe.send_bytes(message)
 
     def kill(self) -> None:
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self.process.pid, signal.SIGKILL)
         self._outbox.put(None)
-        self._writer.join(STOP_SECONDS)  # or it would write where the pipe was
-        super().kill()
+        self._writer.join(STOP_SECONDS)
+        if (
+            self._writer.is_alive()
+        ):  # another process holds the pipe: closed, it would be written to where something else is
+            self.process.wait()
+        else:
+            super().kill()
 
 
 def launch_here(driver: str, config: EngineConfig, placement: Placement, log: Path) -> FedProcess:
