@@ -128,10 +128,17 @@ class OpenAIEngine(ServerEngine):
             else:
                 self._postpone(asked, outcome)
         if self._away is not None and self._ended is None and self._clock.now() >= self._flow.until:
-            assert self._served is not None
-            self._look_again(self._served)  # not only once all are back: one may be in flight for long
+            self._look_meanwhile()
         while self._failed:
             yield self._failed.popleft()
+
+    def _look_meanwhile(self) -> None:
+        """Not only once all are back, since one may be in flight for long. A look that ends the run lets those be waited for."""
+        assert self._served is not None
+        try:
+            self._look_again(self._served)
+        except CutShort as exc:
+            self._ended = exc
 
     def _check_stop(self) -> None:
         """Sends no more, also of what is to be asked again, where the run is to end: what is in flight is waited for."""

@@ -210,6 +210,34 @@ def test_a_slow_request_does_not_hold_up_the_others(bench: Bench, monkeypatch: p
     assert in_time == [True]
 
 
+def test_what_is_in_flight_is_waited_for_where_a_look_ends_the_run(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is paid: that the server came back with another model is told once the answers before are there."""
+    monkeypatch.setattr("batchinfer.engines.openai.LISTEN_SECONDS", 0.01)
+    looked = threading.Event()
+
+    def slow(reply: dict[str, Any]) -> dict[str, Any]:
+        if reply["choices"][0]["text"] == "query 000":
+            looked.wait(20)
+            sleep(0.1)
+        return reply
+
+    def look(_path: str) -> None:
+        if bench.server.asked:
+            bench.server.models = [card("other")]
+            looked.set()
+
+    bench.server.answer, bench.server.look_fault = slow, look
+    bench.server.fault = lambda number, _content: Fault(502) if number == 1 else None
+    had = list[Generation | Failure]()
+    with bench.engine(in_flight=2) as made:
+        made.wait_ready()
+        with pytest.raises(CutShort, match="lists other"):
+            had.extend(made.generate(ASK, iter(prompts(9))))
+    assert [result.prompt_key for result in had] == [(0).to_bytes(16)]
+
+
 def test_a_key_that_a_server_repeats(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     """It stands in no failure, and no log."""
     monkeypatch.setenv("SHOP_KEY", "sk-secret")
