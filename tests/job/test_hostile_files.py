@@ -200,4 +200,4 @@ def test_any_bytes_give_a_job_or_a_sentence(tmp_path_factory: pytest.TempPathFac
         reader.load(str(path), {})
     except BatchinferError as exc:
         said = str(exc)
-    assert "\n  line " in said or " cannot be read: " in said
+    assert "\n  line " in said or "not a job file: it is not UTF-8 text: " in said

@@ -213,7 +213,7 @@ def test_a_file_that_is_no_text_is_refused(tmp_path: Path) -> None:
     """A job file that is not UTF-8 is one sentence that names the file."""
     path = write_job(tmp_path)
     path.write_bytes(b"name: \xff\n")
-    with pytest.raises(UsageError, match="cannot be read") as caught:
+    with pytest.raises(UsageError, match="is not a job file: it is not UTF-8 text: ") as caught:
         reader.load(str(path), {})
     assert str(path) in str(caught.value)
 
