@@ -34,7 +34,7 @@ LAYER = re.compile(r"\.layers\.(\d{1,9})\.")
 def adapter_modules(folder: str | None) -> tuple[str, ...]:
     """What an adapter changes, by the last part of its name, such as q_proj, as vLLM is to make ready for it.
 
-    None where that is not known, and for experts, whose names in files are other ones than vLLM's.
+    Nothing where that is not known, and for experts, whose names in files are other ones than vLLM's.
     """
     shapes = {} if folder is None else _shapes(Path(folder) / WEIGHTS) or {}
     if any(".experts." in name for name in shapes):
