@@ -273,6 +273,15 @@ class Busy(BatchinferError):
     advice = "Wait for the other process, or stop it."
 
 
+def kept(error: UsageError) -> UsageError:
+    """An error that is handed on rather than raised, without the frames it came through.
+
+    Those hold the list that it goes into: a circle, left to the collector, which stops the whole process for it.
+    """
+    error.__traceback__ = error.__cause__ = error.__context__ = None
+    return error
+
+
 def did_you_mean(word: str, known: Iterable[str]) -> str | None:
     """The question whether the closest known name was meant; None if none is close."""
     import difflib

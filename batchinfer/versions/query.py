@@ -97,7 +97,7 @@ class QueryReader:
         try:
             return self.from_values(query)
         except UsageError as exc:
-            return exc
+            return errors.kept(exc)
 
     def from_url(self, query_string: bytes) -> tuple[Any, ...]:
         """The same from the query of a URL, percent-encoded UTF-8. Raises UsageError."""
