@@ -182,12 +182,13 @@ def duckdb_errors(path: Path, job: str | None = None) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def scratch_database(folder: Path) -> Iterator[duckdb.DuckDBPyConnection]:
+def scratch_database(folder: Path, *, kept: bool = True) -> Iterator[duckdb.DuckDBPyConnection]:
     """A database for intermediate tables, of bounded memory, that nobody else uses.
 
     Raises StoreError when it cannot be written, and UsageError where BATCHINFER_MEMORY is no amount of memory.
 
-    Its instance is kept for the next one, which spares most of the time of a small job's command.
+    kept: whether its instance is kept for the next one, which spares most of the time of a small job's command; not before
+    something that wants much memory, since an instance gives what it had back when it is closed.
     """
     with duckdb_errors(folder):
         db = _scratch_instance(folder)
@@ -201,6 +202,9 @@ def scratch_database(folder: Path) -> Iterator[duckdb.DuckDBPyConnection]:
         except BaseException:
             db.close()
             raise
+        if not kept:
+            db.close()
+            return
         _IDLE.setdefault(os.getpid(), []).append(db)
 
 

@@ -118,7 +118,7 @@ def write_matcher(key: Sequence[Column], target: Path, spec: MatchSpec | None, *
     need_libraries()
     with os_errors(target), (target / MATCHER).open("wb") as file:
         # A database of its own, closed before the automaton is built: each of the two wants a gigabyte, if it may.
-        with tempfile.TemporaryDirectory(dir=target) as spill, scratch_database(Path(spill)) as db:
+        with tempfile.TemporaryDirectory(dir=target) as spill, scratch_database(Path(spill), kept=False) as db:
             folded = FoldedTerms(db, key, target / PREDICTIONS, spec, is_json=is_json)
             held = folded.choose()
             payloads = folded.write(file)

@@ -63,6 +63,16 @@ def test_one_scratch_database_finds_nothing_of_another(tmp_path: Path) -> None:
     left.__exit__(None, None, None)
 
 
+def test_an_instance_that_is_not_to_be_kept_is_closed(tmp_path: Path) -> None:
+    """Only then does it give its memory back."""
+    with scratch_database(tmp_path, kept=False) as first:
+        first.execute("CREATE TABLE t AS SELECT 1 AS i")
+    with pytest.raises(duckdb.ConnectionException):
+        first.execute("SELECT 1")
+    with scratch_database(tmp_path) as second:
+        assert second is not first
+
+
 def test_an_instance_in_which_something_failed_is_not_used_again(tmp_path: Path) -> None:
     """What an error left in it is unknown."""
     with pytest.raises(StoreError), scratch_database(tmp_path) as first:

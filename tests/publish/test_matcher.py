@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+import duckdb
 import pytest
 
+from batchinfer.core.database import scratch_database
 from batchinfer.core.home import JobData
 from batchinfer.errors import GateFailed, StoreError
 from batchinfer.maintenance import erase
@@ -112,6 +115,29 @@ def test_a_candidate_is_matched_by_the_section_of_its_day(world: World) -> None:
     assert later.publish().version is None
     erase.erase_entry(later.job, later.data, {"name": "Ben"})
     assert found(world.data) == ["Ann"]
+
+
+def test_tables_are_let_go_of_before_the_automaton_is_built(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each of the two wants a gigabyte for a million terms, and an instance that stays open gives nothing back."""
+    opened, scratch, build = list[duckdb.DuckDBPyConnection](), scratch_database, matcher._automaton
+
+    @contextlib.contextmanager
+    def noting(folder: Path, **options: bool) -> Iterator[duckdb.DuckDBPyConnection]:
+        with scratch(folder, **options) as db:
+            opened.append(db)
+            yield db
+
+    def after_closing(patterns: list[str]) -> bytes:
+        with pytest.raises(duckdb.ConnectionException):
+            opened[-1].execute("SELECT 1")
+        return build(patterns)
+
+    monkeypatch.setattr(matcher, "scratch_database", noting)
+    monkeypatch.setattr(matcher, "_automaton", after_closing)
+    world.take_in({"name": ["Ann"], "prediction": ["delta"]})
+    world.publish()
+    assert len(opened) == 1
+    assert found(world.data) == ["Ben", "Cay", "Ann"]
 
 
 def test_a_copy_finds_the_same(world: World, tmp_path: Path) -> None:
