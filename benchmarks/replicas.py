@@ -74,15 +74,15 @@ def fewest(prompts: Sequence[Prompt]) -> int:
 @contextlib.contextmanager
 def engine(kind: str, config: EngineConfig, log: Path) -> Iterator[EnginePool]:
     """A loaded engine: one process, two, or two actors."""
-    with contextlib.ExitStack() as held:
+    with contextlib.ExitStack() as stack:
         if kind == "ray":
             spec = RaySpec(kind="ray", address="local", replicas=2, cpus=1)
-            cluster = held.enter_context(RayCluster(spec.address, log))
+            cluster = stack.enter_context(RayCluster(spec.address, log))
             room = ClusterRoom(spec, cluster, print)
             pool = EnginePool(config, room.places, log, launch=cluster.launch, meanwhile=room.wait)
         else:
             pool = EnginePool(config, place_here(1 if kind == "one" else 2, 1), log)
-        started = held.enter_context(pool)
+        started = stack.enter_context(pool)
         started.wait_ready()
         yield started
 

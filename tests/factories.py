@@ -113,7 +113,7 @@ class World:
         The run's own loop does it, with an engine and a tokenizer that only pretend.
         """
         self.data.folder.mkdir(parents=True, exist_ok=True)
-        self.store.prepare()
+        self.store.create_or_migrate()
         with self.prepared(**options) as prepared:
             assert prepared.question is not None
             run_id = self.store.start_run(prepared.question.fingerprint, prepared.question.parts)
@@ -279,5 +279,5 @@ def _empty_cache() -> bytes:
     """A cache file as it is made on first use; made once, since DuckDB takes a while to."""
     with tempfile.TemporaryDirectory() as folder:
         store = Store(Path(folder) / "cache.duckdb")
-        store.prepare()
+        store.create_or_migrate()
         return store.path.read_bytes()

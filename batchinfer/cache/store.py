@@ -83,7 +83,7 @@ class Store:
             finally:
                 detach(db, "cache")
 
-    def prepare(self) -> None:
+    def create_or_migrate(self) -> None:
         """Creates the file, or brings an older one up to date. Raises StoreError for a newer one."""
         if not self.path.exists():
             self._create()

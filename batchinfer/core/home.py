@@ -182,7 +182,7 @@ class JobData:
         with os_errors(self.folder):
             self.logs.mkdir(parents=True, exist_ok=True)
 
-    def prepare(self, job_file: Path) -> None:
+    def bind(self, job_file: Path) -> None:
         """Makes the folder and binds the name to the job file. Raises StoreError or UsageError."""
         self.make_folder()
         with os_errors(self.folder):
@@ -249,14 +249,14 @@ class JobData:
                 yield Path(name)
             return
         parent = self.folder / "scratch"
-        with contextlib.ExitStack() as held:
+        with contextlib.ExitStack() as stack:
             with os_errors(parent), lock_in_turn(parent / "lock", "making a scratch folder"):
                 for old in filter(Path.is_dir, parent.iterdir()):
                     with contextlib.suppress(StoreError), lock(old / "lock", "clearing away") as holder:
                         if holder is None:
                             shutil.rmtree(old, ignore_errors=True)
                 folder = Path(tempfile.mkdtemp(dir=parent))
-                held.enter_context(lock(folder / "lock", "using this folder"))
+                stack.enter_context(lock(folder / "lock", "using this folder"))
             try:
                 yield folder
             finally:

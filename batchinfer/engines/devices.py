@@ -183,8 +183,8 @@ def hold_free(
         return
     deadline, told = time.monotonic() + PATIENCE_SECONDS, False
     while True:
-        with contextlib.ExitStack() as held:
-            free, holder = _take_free(gpus, needed, doing, held)
+        with contextlib.ExitStack() as stack:
+            free, holder = _take_free(gpus, needed, doing, stack)
             if len(free) == needed:
                 yield place(replicas, tensor_parallel, free, cores)
                 return
@@ -199,12 +199,12 @@ def hold_free(
         time.sleep(LOOKING_SECONDS)
 
 
-def _take_free(gpus: list[Gpu], needed: int, doing: str, held: contextlib.ExitStack) -> tuple[list[Gpu], str]:
-    """GPUs that nobody holds, at most as many as are needed, which `held` holds now; and who holds another one."""
+def _take_free(gpus: list[Gpu], needed: int, doing: str, stack: contextlib.ExitStack) -> tuple[list[Gpu], str]:
+    """GPUs that nobody holds, at most as many as are needed, which `stack` holds now; and who holds another one."""
     free, holder = list[Gpu](), ""
     for gpu in gpus:
         if len(free) < needed:
-            other = held.enter_context(lock(machine_wide(gpu.uuid), doing))
+            other = stack.enter_context(lock(machine_wide(gpu.uuid), doing))
             free += [gpu] if other is None else []
             holder = other or holder
     return free, holder
@@ -218,10 +218,10 @@ def hold(
 
     meanwhile: called while it waits; what it raises ends the wait.
     """
-    with contextlib.ExitStack() as held:
+    with contextlib.ExitStack() as stack:
         for name in sorted({name for placement in placements for name in placement.locks}):
             device = "the CPU" if name == "cpu" else f"GPU {name}"
             path = machine_wide(name)  # jobs of all users share the devices
             waiting = lock_in_turn(path, doing, name=device, info=info, patience=PATIENCE_SECONDS, meanwhile=meanwhile)
-            held.enter_context(waiting)
+            stack.enter_context(waiting)
         yield

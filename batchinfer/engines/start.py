@@ -53,11 +53,11 @@ def vllm_engine(
 ) -> Iterator[Engine]:  # fmt: skip
     """Starts vLLM on this machine's devices, once they are free."""
     config = replace(config, tensor_parallel=spec.tensor_parallel)
-    with _log(data) as log, contextlib.ExitStack() as held:
+    with _log(data) as log, contextlib.ExitStack() as stack:
         began = time.monotonic()
         with placing(job):
             devices = hold_free(spec.replicas, spec.tensor_parallel, f"batchinfer job {job.name}", info, meanwhile)
-            placements = held.enter_context(devices)
+            placements = stack.enter_context(devices)
         pool = EnginePool(
             config, placements, log, stall_seconds=spec.stall.total_seconds(), info=info, meanwhile=meanwhile,
             waited=time.monotonic() - began,
@@ -74,9 +74,9 @@ def ray_engine(
     from batchinfer.engines.ray import ClusterRoom, RayCluster
 
     config = replace(config, tensor_parallel=spec.tensor_parallel)
-    with _log(data) as log, contextlib.ExitStack() as held:
+    with _log(data) as log, contextlib.ExitStack() as stack:
         with placing(job):
-            cluster = held.enter_context(RayCluster(spec.address, log, meanwhile))
+            cluster = stack.enter_context(RayCluster(spec.address, log, meanwhile))
         room = ClusterRoom(spec, cluster, info)
 
         def waiting() -> None:

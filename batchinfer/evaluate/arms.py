@@ -177,7 +177,7 @@ def make_arms(
             len(own.examples),
             0,
             own.spec.model.id if own.spec.model else "",
-            _asking(job, job.spec.prompt),
+            _job_of_arm(job, job.spec.prompt),
             own,
             job.spec.output.prior,
         ),
@@ -237,9 +237,9 @@ def _shown(job: Job, own: Question, axes: Axes, pool: Sequence[Example] | None) 
 
 def _arm(job: Job, data: JobData, shown: _Shown, text: tuple[str, PromptSpec], model: tuple[str, ModelSpec]) -> Arm:
     prompt = text[1].model_copy(update={"examples": list(shown.examples), "shots": "all"})
-    asking = _asking(job, prompt, model[1])
+    arm_job = _job_of_arm(job, prompt, model[1])
     name = shown.name + text[0] + model[0]
-    return Arm(name, len(shown.examples), shown.draw, model[1].id, asking, questions.make(asking, data))
+    return Arm(name, len(shown.examples), shown.draw, model[1].id, arm_job, questions.make(arm_job, data))
 
 
 def _with_prior(arm: Arm, prior: Prior, *, named: bool) -> Arm:
@@ -247,7 +247,7 @@ def _with_prior(arm: Arm, prior: Prior, *, named: bool) -> Arm:
     return replace(arm, prior=prior, name=arm.name + ("+prior" if named and prior == "list" else ""))
 
 
-def _asking(job: Job, prompt: PromptSpec | None, model: ModelSpec | None = None) -> Job:
+def _job_of_arm(job: Job, prompt: PromptSpec | None, model: ModelSpec | None = None) -> Job:
     """The job with this prompt and model, and a list that is given as it is asked."""
     given: dict[str, Any] = {
         "path": "golden.parquet",
@@ -257,10 +257,10 @@ def _asking(job: Job, prompt: PromptSpec | None, model: ModelSpec | None = None)
         "where": {},
         "include_misses": None,
     }
-    asked = model or job.spec.model
+    chosen = model or job.spec.model
     update = {
         "prompt": prompt,
         "input": job.spec.input.model_copy(update=given),
-        "model": None if asked is None else asked.model_copy(update={"cascade": None}),
+        "model": None if chosen is None else chosen.model_copy(update={"cascade": None}),
     }
     return replace(job, spec=job.spec.model_copy(update=update))

@@ -136,10 +136,10 @@ def _ask_model(alike: Sequence[AskedArm], session: Session, overall: _Overall) -
         info(f"{loaded.description}, ready after {time.monotonic() - began:.0f} s.")
         loading = time.monotonic() - began
         overall.begin(loading)
-        with contextlib.ExitStack() as held:
+        with contextlib.ExitStack() as stack:
             for each in alike:
                 each.engine, each.loading = loaded, loading
-                held.enter_context(_recorded(each, session, ready.devices, loading / len(alike)))
+                stack.enter_context(_recorded(each, session, ready.devices, loading / len(alike)))
             while waiting := [each for each in alike if each.remaining]:
                 for each in waiting:
                     _take_turn(each, session, ready, makers[each.arm.name], loaded.max_model_len, overall)

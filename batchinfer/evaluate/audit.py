@@ -26,8 +26,8 @@ from batchinfer.job.reader import Job, faulty, placing
 from batchinfer.job.spec import JobSpec
 from batchinfer.pipeline.progress import Console
 from batchinfer.pipeline.stop import stopping
-from batchinfer.planning.prepare import Options, Prepared, begun, prepare
-from batchinfer.publish.asked import REPORT, digest_lists, settings_of
+from batchinfer.planning.prepare import Options, Prepared, holding_run_lock, prepare
+from batchinfer.publish.audited import REPORT, digest_lists, settings_of
 from batchinfer.publish.golden import Golden, read_answers, read_golden
 from batchinfer.publish.predictions_file import version_rows
 from batchinfer.publish.prior import Means, choice_means
@@ -104,17 +104,17 @@ def audit(
         fix = "add audit: {slices: [COLUMN]}, with columns of its list."
         raise UsageError(f"The section audit of {job.path} names nothing to look at", fix=fix)
     data.require()
-    with contextlib.ExitStack() as held:
-        held.enter_context(placing(job))
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(placing(job))
         if spec.asks:
-            held.enter_context(begun(job, data, f"batchinfer audit {job.name}", None, console.info))
-        audited = held.enter_context(_audited(data, version))
-        prepared = held.enter_context(prepare(job, data, Options(), console.info))
+            stack.enter_context(holding_run_lock(job, data, f"batchinfer audit {job.name}", None, console.info))
+        audited = stack.enter_context(_audited(data, version))
+        prepared = stack.enter_context(prepare(job, data, Options(), console.info))
         entries = _entries(prepared, audited)
         check_slices(job, prepared.query_list.source)
         found = audit_list(prepared.workspace, entries, _golden(job, prepared.query_list.source.key))
         slices = found.slices
-        asked = _asked(job, prepared, audited.name, console, engine) if spec.asks else _Asked((), (), 0)
+        asked = _ask_groups(job, prepared, audited.name, console, engine) if spec.asks else _AskedGroups((), (), 0)
         verdicts = [each.verdict for group in (slices, asked.swaps, asked.templates) for each in group]
         report = AuditReport(
             job.name, audited.name, verdict_of(verdicts), slices, asked.swaps, asked.templates, asked.generated,
@@ -171,7 +171,7 @@ def _golden(job: Job, key: Sequence[Column]) -> Golden | None:
 
 
 @dataclass(frozen=True, slots=True)
-class _Asked:
+class _AskedGroups:
     """What was found by asking.
 
     swaps: of exchanged terms.
@@ -184,7 +184,9 @@ class _Asked:
     generated: int
 
 
-def _asked(job: Job, prepared: Prepared, version: int | str, console: Console, engine: Engine | None) -> _Asked:
+def _ask_groups(
+    job: Job, prepared: Prepared, version: int | str, console: Console, engine: Engine | None
+) -> _AskedGroups:
     """Asks swaps and sentences; both go through the job's cache, by one loaded engine."""
     from batchinfer.evaluate.ask import Session
     from batchinfer.evaluate.sentences import filled, judge_sentences, read_sentences
@@ -193,8 +195,8 @@ def _asked(job: Job, prepared: Prepared, version: int | str, console: Console, e
     from batchinfer.evaluate.variants import ask_tables
 
     if prepared.question is None:
-        asking = "swaps" if job.spec.audit.swaps else "templates"
-        raise faulty(job, [(("audit", asking), "the job has no prompt to ask with exchanged terms: leave it out.")])
+        field = "swaps" if job.spec.audit.swaps else "templates"
+        raise faulty(job, [(("audit", field), "the job has no prompt to ask with exchanged terms: leave it out.")])
     data, limits, columns = prepared.data, job.spec.audit.limits, prepared.question.template.columns
     with data.scratch() as scratch:
         lists = read_terms(job)
@@ -207,7 +209,7 @@ def _asked(job: Job, prepared: Prepared, version: int | str, console: Console, e
             (of_swaps, of_sentences), generated = ask_tables(job, tables, session, scratch, _means(prepared))
     judged = judge_swaps(swaps, of_swaps, choices_looked_at(job.spec), limits)
     areas = judge_sentences(sentences, of_sentences, lists, _positive(job.spec), limits) if of_sentences else ()
-    return _Asked(judged, areas, generated)
+    return _AskedGroups(judged, areas, generated)
 
 
 def _means(prepared: Prepared) -> Means | None:

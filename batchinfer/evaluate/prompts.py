@@ -19,18 +19,18 @@ from batchinfer.evaluate.report import EvalReport, Result, write_report
 from batchinfer.job.reader import Job
 from batchinfer.pipeline.progress import Console
 from batchinfer.pipeline.stop import stopping
-from batchinfer.planning.prepare import begun
+from batchinfer.planning.prepare import holding_run_lock
 
 
 def dry_run(job: Job, data: JobData, options: EvalOptions, console: Console) -> EvalReport:
     """What a comparison would ask, and what so many golden rows can show. Asks nothing, stores nothing."""
     with data.scratch() as scratch:
         experiment = design(job, data, options, scratch)
-        rows, asking = _write_rows(experiment, scratch), _asking(experiment)
+        rows, to_ask = _write_rows(experiment, scratch), _places_to_ask(experiment)
         reports = []
         for place, arm in enumerate(experiment.arms):
             with beside_cache(arm, data, rows[place], console, writes=False) as asked:
-                reports.append(findings.planned_arm(experiment, asked, asks=place in asking))
+                reports.append(findings.planned_arm(experiment, asked, asks=place in to_ask))
     return findings.planned_report(job, experiment, reports)
 
 
@@ -42,21 +42,21 @@ def compare_prompts(
     engine: one that is already loaded and answers all arms, or None to start each model's. Raises Stopped and other
     BatchinferErrors; what was committed stays.
     """
-    with contextlib.ExitStack() as held:
-        held.enter_context(begun(job, data, f"batchinfer eval {job.name}", None, console.info))
-        stop = held.enter_context(stopping(None, console.info))
-        scratch = held.enter_context(data.scratch())
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(holding_run_lock(job, data, f"batchinfer eval {job.name}", None, console.info))
+        stop = stack.enter_context(stopping(None, console.info))
+        scratch = stack.enter_context(data.scratch())
         experiment = design(job, data, options, scratch)
-        data.prepare(job.path)
+        data.bind(job.path)
         halves.remember_halves(data, job.spec.eval.dev, halves.remembered(data, job.spec.eval.dev) | experiment.dev)
         number = _next_number(data)
         session = Session(data, number, console, stop, engine)
         rows = _write_rows(experiment, scratch)
-        asked = [
-            held.enter_context(beside_cache(arm, data, rows[place], console, writes=True))
+        arms = [
+            stack.enter_context(beside_cache(arm, data, rows[place], console, writes=True))
             for place, arm in enumerate(experiment.arms)
         ]
-        report, results, chosen = _compare(job, experiment, asked, session, scratch)
+        report, results, chosen = _compare(job, experiment, arms, session, scratch)
         report = replace(report, number=number)
         write_report(data.evals / str(number), report, results)
     return report, experiment.arms[chosen]
@@ -76,7 +76,7 @@ def _write_rows(experiment: Experiment, scratch: Path) -> list[Path]:
     return [whole if place == experiment.baseline else dev for place in range(len(experiment.arms))]
 
 
-def _asking(experiment: Experiment) -> frozenset[int]:
+def _places_to_ask(experiment: Experiment) -> frozenset[int]:
     """The places of the arms that are asked: of those that differ in how answers are read alone, one.
 
     That is the baseline where it is among them: its rows are all that there are.
@@ -87,13 +87,13 @@ def _asking(experiment: Experiment) -> frozenset[int]:
 
 
 def _compare(
-    job: Job, experiment: Experiment, asked: Sequence[AskedArm], session: Session, scratch: Path
+    job: Job, experiment: Experiment, arms: Sequence[AskedArm], session: Session, scratch: Path
 ) -> tuple[EvalReport, list[Result], int]:
     """Asks and judges the arms on the rows to choose on; then the chosen one and the baseline on the others."""
     dev, baseline = experiment.places(dev=True), experiment.baseline
-    asking = _asking(experiment)
-    ask_arms([each for place, each in enumerate(asked) if place in asking], session)
-    found = [read_arm(each) for each in asked]
+    to_ask = _places_to_ask(experiment)
+    ask_arms([each for place, each in enumerate(arms) if place in to_ask], session)
+    found = [read_arm(each) for each in arms]
     marks = [findings.marks_of(experiment, answers, dev) for answers in found]
     judged = judge_arms(experiment.metric, marks, baseline, experiment.rows(dev))
     chosen = choose(judged, baseline)
@@ -105,14 +105,14 @@ def _compare(
             found[chosen] |= read_arm(again)
             extra = again.progress.generated
     reports = [
-        findings.judged_arm(experiment, *each, asks=place in asking)
-        for place, each in enumerate(zip(asked, found, judged, strict=True))
+        findings.judged_arm(experiment, *each, asks=place in to_ask)
+        for place, each in enumerate(zip(arms, found, judged, strict=True))
     ]
     report = replace(
         findings.planned_report(job, experiment, reports),
         chosen=experiment.arms[chosen].name,
         tested=findings.tested(experiment, found, chosen),
         cut_off=findings.cut_off_of(job, experiment, found[chosen]),
-        generated=extra + sum(each.progress.generated for each in asked),
+        generated=extra + sum(each.progress.generated for each in arms),
     )
     return report, findings.results_of(experiment, found, chosen), chosen

@@ -31,16 +31,16 @@ def ask_tables(
     scratch: a folder. means: of the job's list, by which output.prior divides choices; None without one. Raises Stopped or InputError.
     """
     asks = {name: rows for name, rows in tables.items() if rows.num_rows}
-    with contextlib.ExitStack() as held:
-        asked = [
-            held.enter_context(_beside_cache(job, name, rows, session, scratch / f"{name}.parquet"))
+    with contextlib.ExitStack() as stack:
+        arms = [
+            stack.enter_context(_beside_cache(job, name, rows, session, scratch / f"{name}.parquet"))
             for name, rows in asks.items()
         ]
-        ask_arms(asked, session)
+        ask_arms(arms, session)
         found = {
-            name: _answers(each, rows.num_rows, means) for each, (name, rows) in zip(asked, asks.items(), strict=True)
+            name: _answers(each, rows.num_rows, means) for each, (name, rows) in zip(arms, asks.items(), strict=True)
         }
-        generated = sum(each.progress.generated for each in asked)
+        generated = sum(each.progress.generated for each in arms)
         return [found.get(name, []) for name in tables], generated
 
 

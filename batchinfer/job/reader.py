@@ -212,8 +212,8 @@ def _is_written(job: Job, section: str) -> bool:
     """Whether a section is as the file has it: an evaluation asks with others, too."""
     with contextlib.suppress(OSError, UnicodeDecodeError, BatchinferError):
         written = replace(job, spec=parse(job.path.read_text(encoding="utf-8"), str(job.path)))
-        asking = written.large if job.model_at == LARGE_MODEL else written
-        return asking is not None and bool(getattr(asking.spec, section) == getattr(job.spec, section))
+        in_file = written.large if job.model_at == LARGE_MODEL else written
+        return in_file is not None and bool(getattr(in_file.spec, section) == getattr(job.spec, section))
     return False
 
 

@@ -129,7 +129,7 @@ def erase_entry(
     if not data.folder.is_dir():
         raise NotFound(f"The job {data.name} has nothing in {data.root}.")
     if job is not None:
-        data.prepare(job.path)
+        data.bind(job.path)
     with (
         data.run_lock(f"batchinfer forget {data.name}"),
         data.scratch() as scratch,
@@ -142,7 +142,7 @@ def erase_entry(
         entry = _entry(job, data, files, [manifest for _, manifest in places.values()], texts)
         _ask(person or Nobody(), data, entry, yes=yes)
         if has_cache := store.path.exists():
-            store.prepare()
+            store.create_or_migrate()
         versions = [search(db, name, folder, manifest, entry) for name, (folder, manifest) in places.items()]
         existing = store if has_cache else None
         traces = _trace(db, existing, job, files, versions, entry, unread)

@@ -186,7 +186,7 @@ def mark(store: Store, db: duckdb.DuckDBPyConnection, entry: Entry, prompts: set
         gone.mark("failures", f"SELECT rowid FROM cache.failures WHERE key IN ({own})")
         gone.mark("imports", f"SELECT rowid FROM cache.imports WHERE lookup = {blobs([entry.lookup_hash])}")
         for name in ("failures", "imports"):
-            found = _asking(db, name, entry)
+            found = _rows_of_entry(db, name, entry)
             db.register("found", pa.table({"id": pa.array(found, pa.int64())}))
             gone.mark(name, "FROM found")
             db.unregister("found")
@@ -211,7 +211,7 @@ def mark_exchanged(store: Store, db: duckdb.DuckDBPyConnection) -> int:
     return gone.counts().get("generations", 0) - before
 
 
-def _asking(db: duckdb.DuckDBPyConnection, table: str, entry: Entry, rows_at_once: int = LIST_ROWS) -> list[int]:
+def _rows_of_entry(db: duckdb.DuckDBPyConnection, table: str, entry: Entry, rows_at_once: int = LIST_ROWS) -> list[int]:
     """The rows whose stored query is the entry's, however it was spelled."""
     found, read = list[int](), partial(pieces.stored_text, db, table="cache.long_texts")
     with record_batches(db, f"SELECT rowid, query FROM cache.{table}", rows_at_once) as reader:

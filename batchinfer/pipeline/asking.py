@@ -85,7 +85,7 @@ class Asking:
 
     def _ask_stages(self, cascade: Cascade, job: Job, question: Question, stages: tuple[Stage, ...]) -> bool:
         """Asks one of two models what some stages ask; whether all of that was done."""
-        with contextlib.ExitStack() as held:
+        with contextlib.ExitStack() as stack:
             model = None
             for stage in stages:
                 todo = self._turn(cascade, stage)
@@ -95,7 +95,7 @@ class Asking:
                     continue
                 if self._left == 0:
                     return False
-                model = model or held.enter_context(self._loaded(job, question))
+                model = model or stack.enter_context(self._loaded(job, question))
                 self._pass(model, question)
                 if self._stop.reason is not None or self._turn(cascade, stage):
                     return False

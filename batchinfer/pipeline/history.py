@@ -54,7 +54,7 @@ def _existing(data: JobData) -> Store:
     store = Store(data.cache)
     if not store.path.exists():
         raise _never_run(data)
-    store.prepare()
+    store.create_or_migrate()
     return store
 
 

@@ -15,27 +15,27 @@ from batchinfer.job.reader import Job
 from batchinfer.pipeline.attempt import Attempt
 from batchinfer.pipeline.progress import Progress
 from batchinfer.pipeline.report import RunReport, refusal
-from batchinfer.planning.prepare import Options, Prepared, begun, prepare_to_write
+from batchinfer.planning.prepare import Options, Prepared, holding_run_lock, prepare_to_write
 from batchinfer.publish.build import RunFacts
 from batchinfer.publish.caution import Consent, confirm_list
 from batchinfer.publish.refused import CandidateReport, release_candidate
-from batchinfer.publish.release import Known, Release, prepare_gate, release
+from batchinfer.publish.release import Known, Release, read_known, release
 from batchinfer.versions.manifest import Forced
 
 
 def publish_prepared(
     prepared: Prepared, run_id: int, failed: int, known: Known, person: Person, consent: Consent
 ) -> Release:
-    """Publishes what the cache has for a list. failed: prompts without an answer. known: as `prepare_gate` gives it."""
-    asked = prepared.question
+    """Publishes what the cache has for a list. failed: prompts without an answer. known: as `read_known` gives it."""
+    question = prepared.question
     facts = RunFacts(
         run_id=run_id,
-        model=asked.identity if asked else None,
+        model=question.identity if question else None,
         upstream=prepared.upstream,
         input=prepared.place,
         made_of=prepared.made_of,
         fingerprint=prepared.workspace.fingerprint,
-        parser=asked.parser_id if asked else None,
+        parser=question.parser_id if question else None,
         cascade=prepared.cascade.published() if prepared.cascade else None,
     )
     with os_errors(prepared.data.versions):
@@ -50,13 +50,13 @@ def publish(
     why: a reason to publish although the gate refuses. allow_empty: also a version without entries.
     """
     consent = Consent(_forced(why), options.yes, allow_empty)
-    with contextlib.ExitStack() as held:
-        attempt = held.enter_context(Attempt(job, data, person.info, runs=False).told())
-        held.enter_context(begun(job, data, f"batchinfer publish {job.name}", options.input, person.info))
-        held.enter_context(attempt.going_on())
+    with contextlib.ExitStack() as stack:
+        attempt = stack.enter_context(Attempt(job, data, person.info, runs=False).told())
+        stack.enter_context(holding_run_lock(job, data, f"batchinfer publish {job.name}", options.input, person.info))
+        stack.enter_context(attempt.going_on())
         differs = confirm_list(job, data, options.input, person, yes=options.yes)
-        prepared = held.enter_context(prepare_to_write(job, data, options, person.info))
-        known = prepare_gate(job, prepared.query_list.source)
+        prepared = stack.enter_context(prepare_to_write(job, data, options, person.info))
+        known = read_known(job, prepared.query_list.source)
         texts = prepared.workspace.texts
         prepared.store.replace_bad_rows(prepared.query_list.bad_rows(), texts)  # which failures lists then
         run_id, failed = prepared.store.last_run_id(), prepared.plan.counts.failed
@@ -86,14 +86,14 @@ def publish_candidate(
     """
     consent = Consent(_forced(why), options.yes, allow_empty)
     data.require()
-    data.prepare(job.path)
+    data.bind(job.path)
     attempt = Attempt(job, data, person.info, runs=False)
     with attempt.told(), data.run_lock(f"batchinfer publish {job.name}"), attempt.going_on():
         key = None
         with contextlib.suppress(InputError, SpecError):
             key = list_columns(job, data, options.input)[0].key
         store = Store(data.cache)
-        store.prepare()
+        store.create_or_migrate()
         with os_errors(data.versions):
             return release_candidate(job, data, store, name, key=key, person=person, consent=consent)
 

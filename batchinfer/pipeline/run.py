@@ -22,10 +22,10 @@ from batchinfer.pipeline.report import RunReport, refusal
 from batchinfer.pipeline.stop import Stop, stopping
 from batchinfer.planning.fingerprint import changes
 from batchinfer.planning.loadable import check_models
-from batchinfer.planning.prepare import Options, Prepared, begun, prepare_to_write
+from batchinfer.planning.prepare import Options, Prepared, holding_run_lock, prepare_to_write
 from batchinfer.planning.shown_rows import tell_shown_rows
 from batchinfer.publish.caution import Consent, confirm_list, tell_list
-from batchinfer.publish.release import prepare_gate
+from batchinfer.publish.release import read_known
 
 MOSTLY = 0.5  # regenerating a larger share than this of what was cached is asked about first
 
@@ -46,14 +46,14 @@ def _run(
     job: Job, data: JobData, options: Options, console: Console, engine: Engine | None, attempt: Attempt | None
 ) -> RunReport:
     began = time.monotonic()
-    with contextlib.ExitStack() as held:
-        held.enter_context(begun(job, data, f"batchinfer run {job.name}", options.input, console.info))
-        stop = held.enter_context(stopping(options.max_hours, console.info, options.stop_seconds))
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(holding_run_lock(job, data, f"batchinfer run {job.name}", options.input, console.info))
+        stop = stack.enter_context(stopping(options.max_hours, console.info, options.stop_seconds))
         if attempt is not None:
-            held.enter_context(attempt.going_on())
+            stack.enter_context(attempt.going_on())
         differs = _look_at_list(job, data, options, console)
-        prepared = held.enter_context(prepare_to_write(job, data, options, console.info))
-        known = prepare_gate(job, prepared.query_list.source)
+        prepared = stack.enter_context(prepare_to_write(job, data, options, console.info))
+        known = read_known(job, prepared.query_list.source)
         if engine is None and prepared.question is not None and (prepared.cascade or prepared.plan.counts.to_generate):
             check_models(prepared, console.info)
             tell_shown_rows(prepared, console.info)

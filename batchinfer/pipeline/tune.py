@@ -211,7 +211,7 @@ def tune(
             f"The cache lacks answers to {counted(left, 'prompt')} of {job.name}, and {needed} are needed to try "
             f"{counted(len(options), 'other setting')}", fix="tune a job before its first long run, or once its list grew.",
         )  # fmt: skip
-    tuning = _Tuning(job, options, rows, left, ask or _asking(data, console), console.info)
+    tuning = _Tuning(job, options, rows, left, ask or _ask_by_runs(data, console), console.info)
     tuning.run()
     best, own = tuning.best(), tuning.own
     tried = sorted(tuning.everyone, key=lambda each: -each.gain(own))
@@ -256,7 +256,7 @@ def _misses(job: Job, data: JobData, console: Console) -> int:
         return prepared.plan.counts.to_generate
 
 
-def _asking(data: JobData, console: Console) -> Ask:
+def _ask_by_runs(data: JobData, console: Console) -> Ask:
     return lambda job, rows: run(job, data, Options(limit=rows, spread=True, purpose="tune"), console)
 
 

@@ -52,14 +52,14 @@ def advise(prepared: Prepared, tokenizer: Tokenizer, found: TokenCount) -> Order
         return None
     text = parts.arranged(order)
     try:
-        asked = question.with_template(text, str(prepared.job.path))
+        reordered = question.with_template(text, str(prepared.job.path))
     except SpecError:
         return None
-    maker = PromptMaker(prepared.job, asked, tokenizer)
-    other = count_tokens(prepared, maker, None, rows=prepared.plan.reordered(asked.columns))
+    maker = PromptMaker(prepared.job, reordered, tokenizer)
+    other = count_tokens(prepared, maker, None, rows=prepared.plan.reordered(reordered.columns))
     if other.saving is None or other.saving - found.saving < LEAST_GAIN:
         return None
-    return OrderAdvice(tuple(asked.template.columns), text, round(other.saving, 4))
+    return OrderAdvice(tuple(reordered.template.columns), text, round(other.saving, 4))
 
 
 def _by_variety(prepared: Prepared, parts: TemplateParts) -> list[int] | None:

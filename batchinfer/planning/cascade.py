@@ -121,7 +121,7 @@ class Cascade:
         self.settle()
 
     @property
-    def asking(self) -> Question:
+    def current_question(self) -> Question:
         """The question of the model that is asked now, or last."""
         return self.small if self.stage is Stage.SMALL else self.large
 

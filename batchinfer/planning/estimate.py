@@ -127,7 +127,7 @@ def estimate(prepared: Prepared, info: Info) -> PlanReport:
     if prepared.cascade is None:
         return _estimate(prepared, info)
     priced = price_cascade(prepared.cascade, prepared.store)
-    next_model = replace(prepared, question=prepared.asking)
+    next_model = replace(prepared, question=prepared.current_question)
     found = _estimate(next_model, info)
     return replace(found, cascade=priced, estimate_seconds=priced.estimate_seconds, estimate=None)
 
@@ -188,19 +188,19 @@ def foresee(prepared: Prepared, found: TokenCount, count: int | None = None) -> 
     if isinstance(question.spec.engine, OpenAIBatchSpec):
         return None  # it takes what the server likes
     setting, reports = engine_setting(question), run_reports(prepared.store)
-    asked = every if count is None else min(count, every)
-    runs = read_chunks(prepared.store, setting, RUNS, asked)
+    chosen = every if count is None else min(count, every)
+    runs = read_chunks(prepared.store, setting, RUNS, chosen)
     speed = Speed.of(runs, LoadTime.of(load_seconds(reports, question.identity.label)), engine_room(question))
     if speed is None:  # chunks of older programs told nothing
-        seconds = seconds_of(reports, question.identity.label, asked, alone=True)
+        seconds = seconds_of(reports, question.identity.label, chosen, alone=True)
         return None if seconds is None else TimeEstimate(seconds, None, None, 0)
     lengths = prepared.plan.answer_lengths(question.fingerprint)
     if lengths is None:  # of another prompt: as long as its answers were
         chunks = [chunk for run in runs for chunk in run]
         mean = sum(chunk.output_tokens for chunk in chunks) / sum(chunk.rows for chunk in chunks)
         lengths = AnswerLengths(every * mean, 0.0)
-    computed, share = found.tokens_of(every) * (1 - (found.saving or 0.0)), asked / every
-    return speed.estimate(Work(asked, computed * share, lengths.tokens * share, lengths.off * share))
+    computed, share = found.tokens_of(every) * (1 - (found.saving or 0.0)), chosen / every
+    return speed.estimate(Work(chosen, computed * share, lengths.tokens * share, lengths.off * share))
 
 
 def _first_prompt(prepared: Prepared) -> str | None:

@@ -150,8 +150,8 @@ class Plan:
             rows = ""
             if selection.refresh_where is not None:
                 name, value = selection.refresh_where
-                asking = f"SELECT prompt_key FROM {self._list.rows_sql} WHERE {listed(name)}::VARCHAR = ?"
-                rows = f" AND s.prompt_key IN ({asking})"
+                chosen = f"SELECT prompt_key FROM {self._list.rows_sql} WHERE {listed(name)}::VARCHAR = ?"
+                rows = f" AND s.prompt_key IN ({chosen})"
                 values.append(value)
             tests.append(f"(NOT refreshed{rows})")
         return " OR ".join(tests) or "false", values

@@ -125,9 +125,9 @@ class Prepared:
         return self.workspace.store
 
     @property
-    def asking(self) -> Question | None:
+    def current_question(self) -> Question | None:
         """The question of the model that is asked now."""
-        return self.question if self.cascade is None else self.cascade.asking
+        return self.question if self.cascade is None else self.cascade.current_question
 
     @property
     def list_name(self) -> str:
@@ -136,7 +136,7 @@ class Prepared:
 
 
 @contextlib.contextmanager
-def begun(job: Job, data: JobData, doing: str, instead: Path | None, info: Info = quiet) -> Iterator[None]:
+def holding_run_lock(job: Job, data: JobData, doing: str, instead: Path | None, info: Info = quiet) -> Iterator[None]:
     """Holds the job's run lock, in a folder that is made for it. A command that stored nothing of a new job leaves no folder.
 
     Of a new job the list is opened first: a command that cannot begin makes nothing. instead: the list in place of the
@@ -196,10 +196,10 @@ def _prepared(job: Job, data: JobData, options: Options, info: Info, *, writes: 
             info(f"The list: {made_of.found_by}.")
         narrowed = bool(spec.input.where) or options.input is not None
         query_list = QueryList(db, open_list(job, files, columns), columns, texts, narrowed=narrowed)
-        question, large = (asked and asked.of_kinds(*_kinds(query_list.source, columns)) for asked in (question, large))
+        question, large = (each and each.of_kinds(*_kinds(query_list.source, columns)) for each in (question, large))
         load_list(query_list, job, data, question, large)
         if writes:
-            data.prepare(job.path)
+            data.bind(job.path)
         store = _store(data, scratch, writes=writes)
         if store.path == data.cache and not data.is_writable and imports.outdated(store, query_list.source):
             store = store.copied(scratch)
@@ -207,9 +207,9 @@ def _prepared(job: Job, data: JobData, options: Options, info: Info, *, writes: 
             texts.add_source(store.long_texts)
         fingerprint = _fingerprint(spec, question, large)
         workspace = Workspace(db, spec, store, query_list, Verdicts(db, spec), data, fingerprint)
-        for asked in (question, large):
-            if writes and asked is not None:
-                _reread(workspace, asked)
+        for each in (question, large):
+            if writes and each is not None:
+                _reread(workspace, each)
         if options.despite_people:
             workspace.verdicts.ignore()
         else:
@@ -224,10 +224,10 @@ def _prepared(job: Job, data: JobData, options: Options, info: Info, *, writes: 
 
 def _large(job: Job, data: JobData, options: Options, small: Question | None) -> Question | None:
     """What the large model is asked, in a job that has one. Raises SpecError where it is the small one."""
-    if (asking := job.large) is None or small is None:
+    if (large_job := job.large) is None or small is None:
         return None
     need_threshold_libraries()
-    large = questions.make(asking, data, update_model=options.update_model)
+    large = questions.make(large_job, data, update_model=options.update_model)
     if large.identity.weights == small.identity.weights:
         raise faulty(job, [(LARGE_MODEL, f"it is the same model as model.id, {small.identity.label}.")])
     return large
@@ -288,7 +288,7 @@ def _store(data: JobData, scratch: Path, *, writes: bool) -> Store:
     if not writes:
         return Store(data.cache).for_reading(scratch)
     store = Store(data.cache, patience=WRITER_PATIENCE)
-    store.prepare()
+    store.create_or_migrate()
     return store
 
 

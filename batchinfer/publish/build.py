@@ -120,8 +120,8 @@ def check(folder: Path) -> None:
     """Reopens what was written: every checksum, the count, and a sample of entries. Raises StoreError."""
     with Snapshot(folder) as version:
         version.verify()
-        held = version.manifest.match
-        if version.matches and (held is None or len(version.matcher) != held.terms):
+        terms = version.manifest.match
+        if version.matches and (terms is None or len(version.matcher) != terms.terms):
             raise StoreError(f"{folder}: the matcher does not hold the terms that were written. {NOT_PUBLISHED}")
         _ = version.student  # whoever serves it will have it read
         for values in _sample(folder, version.manifest):

@@ -120,10 +120,10 @@ def write_matcher(key: Sequence[Column], target: Path, spec: MatchSpec | None, *
         # A database of its own, closed before the automaton is built: each of the two wants a gigabyte, if it may.
         with tempfile.TemporaryDirectory(dir=target) as spill, scratch_database(Path(spill), kept=False) as db:
             folded = FoldedTerms(db, key, target / PREDICTIONS, spec, is_json=is_json)
-            held = folded.choose()
+            terms = folded.choose()
             payloads = folded.write(file)
         payloads.finish(file, spec)
-    return held
+    return terms
 
 
 class FoldedTerms:

@@ -119,12 +119,12 @@ def release_candidate(
         compared = _compared(data, draft, manifest, parent)
         confirm_removal(compared.changes, compared.served, person, yes=consent.yes)
         with data.scratch() as scratch, scratch_database(scratch) as db:
-            held = make_findable(db, manifest.key, draft, job.spec, info)
+            terms = make_findable(db, manifest.key, draft, job.spec, info)
         version = next_number(data, store)
         released = manifest.derive(
             spec=_matched_spec(manifest, job),
             version=version, created_at=iso(now()), parent=parent, candidate=name,
-            match=None if held is None else held.to_json(), forced=asdict(forced) if forced else None,
+            match=None if terms is None else terms.to_json(), forced=asdict(forced) if forced else None,
         )  # fmt: skip
         install_version(data, store, draft, version, released, bytes_of=manifest)
     removed = retention.retain(data, job.spec.keep, info)

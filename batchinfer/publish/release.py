@@ -23,7 +23,7 @@ from batchinfer.errors import StoreError
 from batchinfer.inputs.parquet import ListSource
 from batchinfer.job.reader import Job
 from batchinfer.job.spec import JobSpec
-from batchinfer.publish import asked, build, evidence, gate, golden, lookup_index, matcher, sliced
+from batchinfer.publish import audited, build, evidence, gate, golden, lookup_index, matcher, sliced
 from batchinfer.publish.build import RunFacts
 from batchinfer.publish.candidate import Candidate
 from batchinfer.publish.caution import Consent, check_not_empty, confirm_removal, remember_list
@@ -103,7 +103,7 @@ class Known:
     embeddings: Callable[[], Embeddings | None] = lambda: None
 
 
-def prepare_gate(job: Job, source: ListSource) -> Known:
+def read_known(job: Job, source: ListSource) -> Known:
     """What publishing will need, looked at before hours of work: golden rows, columns to audit and of aliases, a matcher's libraries.
 
     source: the job's list. Raises InputError, SpecError or MissingExtra.
@@ -112,7 +112,7 @@ def prepare_gate(job: Job, source: ListSource) -> Known:
         matcher.need_libraries()
     embeddings_of(job)
     check_columns(job, source)
-    lists = asked.digest_lists(job) if job.spec.gate.audit else None
+    lists = audited.digest_lists(job) if job.spec.gate.audit else None
     return Known(golden.read_golden(job, source.key), lists, partial(embeddings_of, job))
 
 
@@ -133,7 +133,7 @@ def release(
 
     A version without entries, or one that removes most of what is served, is not published unless a person wants it.
 
-    failed: prompts without an answer. known: as `prepare_gate` gives it. Raises UsageError.
+    failed: prompts without an answer. known: as `read_known` gives it. Raises UsageError.
     """
     info, forced = person.info, consent.forced
     current = resolve_current(data, info)
@@ -216,8 +216,8 @@ def _fairness(data: JobData, candidate: Candidate, workspace: Workspace, run: Ru
     slices = sliced.audit_list(workspace, candidate.entries_sql, known.golden).slices if spec.audit.slices else ()
     if known.lists is None or run.fingerprint is None or run.parser is None:
         return Fairness(slices, asks=spec.audit.asks)
-    settings = asked.settings_of(spec, known.lists, run.fingerprint, run.parser)
-    return Fairness(slices, spec.audit.asks, asked.read_asked(data, settings))
+    settings = audited.settings_of(spec, known.lists, run.fingerprint, run.parser)
+    return Fairness(slices, spec.audit.asks, audited.read_audit(data, settings))
 
 
 def _precision(data: JobData, candidate: Candidate, workspace: Workspace) -> Precision | None:
@@ -232,10 +232,10 @@ def _publish(
 ) -> Terms | None:
     """The files that serve, then the last steps; returns what the matcher holds."""
     spec, key = workspace.spec, workspace.query_list.source.key
-    held = make_findable(workspace.db, key, draft, spec, info)
-    found = None if held is None else held.to_json()
+    terms = make_findable(workspace.db, key, draft, spec, info)
+    found = None if terms is None else terms.to_json()
     install_version(data, workspace.store, draft, version, manifest.derive(match=found))
-    return held
+    return terms
 
 
 def make_findable(
@@ -246,10 +246,10 @@ def make_findable(
     db: any; no table of it is read.
     """
     lookup_index.write_lookup(db, key, draft, spec.name, is_json=spec.output.is_json)
-    held = matcher.write_matcher(key, draft, spec.match, is_json=spec.output.is_json)
-    if held is not None:
-        info(held.message)
-    return held
+    terms = matcher.write_matcher(key, draft, spec.match, is_json=spec.output.is_json)
+    if terms is not None:
+        info(terms.message)
+    return terms
 
 
 def resolve_current(data: JobData, info: Info) -> int | None:

@@ -88,9 +88,9 @@ def score_curve(version: Snapshot, texts: Sequence[GoldenText], scratch: Path) -
     with scratch_database(scratch) as db:
         folded = FoldedTerms(db, manifest.key, version.folder / PREDICTIONS, wide, is_json=manifest.is_json)
         for least in (None, *sorted({*CUT_OFFS, *([] if spec.min_score is None else [spec.min_score])})):
-            held = folded.choose(least)
+            terms = folded.choose(least)
             found = _found(folded, wide, texts, scratch) if texts else None
-            points.append(_point(least, held, texts, found))
+            points.append(_point(least, terms, texts, found))
         unscored = folded.unscored
     mentions = sum(len(text.concepts) for text in texts)
     return ScoreCurve(manifest.job, version.number, spec.min_score, len(texts), mentions, unscored, tuple(points))
@@ -113,10 +113,10 @@ def _found(folded: FoldedTerms, spec: MatchSpec, texts: Sequence[GoldenText], sc
 
 
 def _point(
-    least: float | None, held: Terms, texts: Sequence[GoldenText], found: Sequence[set[str]] | None
+    least: float | None, terms: Terms, texts: Sequence[GoldenText], found: Sequence[set[str]] | None
 ) -> CurvePoint:
     if found is None:
-        return CurvePoint(least, held.terms, held.concepts, None, None)
+        return CurvePoint(least, terms.terms, terms.concepts, None, None)
     hits = sum(len(text.concepts & there) for text, there in zip(texts, found, strict=True))
     wrong = sum(len(there - text.concepts) for text, there in zip(texts, found, strict=True))
-    return CurvePoint(least, held.terms, held.concepts, hits, wrong)
+    return CurvePoint(least, terms.terms, terms.concepts, hits, wrong)

@@ -21,7 +21,7 @@ from batchinfer.errors import FileProblem, InputError, counted
 from batchinfer.inputs.csv_file import as_parquet, header
 from batchinfer.job.reader import Job
 from batchinfer.job.spec import JobSpec
-from batchinfer.planning.prepare import Options, begun, prepare_to_write, quiet
+from batchinfer.planning.prepare import Options, holding_run_lock, prepare_to_write, quiet
 from batchinfer.publish.candidate import Candidate
 from batchinfer.publish.caution import tell_list
 from batchinfer.review.marked import MarkedRows
@@ -80,7 +80,7 @@ def import_review(
 ) -> Ingested:
     """Imports the verdicts. author: of rows that name none; else the user. Raises InputError."""
     with (
-        begun(job, data, f"batchinfer import {job.name}", options.input, info),
+        holding_run_lock(job, data, f"batchinfer import {job.name}", options.input, info),
         prepare_to_write(job, data, options, info) as prepared,
         data.scratch() as scratch,
     ):

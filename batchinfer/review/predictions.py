@@ -107,9 +107,9 @@ def import_predictions(
         incoming.check_whole(path, allow)
         # Not before the whole file was found good: a refused one makes nothing.
         with lock_job(data, f"batchinfer import {job.name}", info):
-            data.prepare(job.path)
+            data.bind(job.path)
             store = Store(data.cache)
-            store.prepare()
+            store.create_or_migrate()
             number = imports.store_import(
                 store,
                 db,
@@ -126,7 +126,7 @@ def past_imports(data: JobData) -> list[ImportRow]:
     store = Store(data.cache)
     if not data.cache.exists():
         return []
-    store.prepare()
+    store.create_or_migrate()
     return imports.all_imports(store)
 
 

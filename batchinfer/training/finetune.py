@@ -123,7 +123,7 @@ def finetune(
         placement = place_here(1, 1)[0]
     trainer = _trainer(spec, placement)
     pupil = _pupil(base, data, spec, options, console)
-    data.prepare(job.path)
+    data.bind(job.path)
     with alone(data), drafted(job.folder / ADAPTERS) as draft:
         course = _course(pupil, spec, trainer, data, placement, draft)
         console.info(

@@ -61,7 +61,7 @@ def merge_adapter(job: Job, data: JobData, info: Info) -> MergeReport:
     assert identity.adapter_digest is not None
     target = job.folder / MERGED / identity.adapter_digest[:NAMED]
     if not target.is_dir():
-        data.prepare(job.path)
+        data.bind(job.path)
         with alone(data), drafted(target.parent) as draft:
             _merge(job, data, identity, draft, info)
             keep(draft, target)

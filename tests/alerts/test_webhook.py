@@ -148,11 +148,11 @@ def noting(
 @contextlib.contextmanager
 def silent_address() -> Iterator[tuple[str, int]]:
     """One that takes no connection and refuses none: its queue is full."""
-    with socket.socket() as listener, contextlib.ExitStack() as held:
+    with socket.socket() as listener, contextlib.ExitStack() as stack:
         listener.bind(("127.0.0.1", 0))
         listener.listen(0)
         for _ in range(4):
-            waiting = held.enter_context(socket.socket())
+            waiting = stack.enter_context(socket.socket())
             waiting.setblocking(False)
             waiting.connect_ex(listener.getsockname())
         yield listener.getsockname()

@@ -18,7 +18,7 @@ HERE = EngineSetting("model", "2 cores", "{}")
 @pytest.fixture
 def cache(tmp_path: Path) -> Store:
     store = Store(tmp_path / "cache.duckdb")
-    store.prepare()
+    store.create_or_migrate()
     return store
 
 

@@ -43,7 +43,7 @@ MADE = Provenance(FINGERPRINT, "p1", "m", 1)
 def empty(tmp_path: Path) -> Store:
     """A fresh cache."""
     fresh = Store(tmp_path / "cache.duckdb")
-    fresh.prepare()
+    fresh.create_or_migrate()
     return fresh
 
 
@@ -94,7 +94,7 @@ def heard(running: subprocess.Popen[str]) -> str:
 def test_the_first_use_makes_the_tables(tmp_path: Path) -> None:
     """A cache comes into being with its tables, and every migration is recorded by number and name."""
     cache = Store(tmp_path / "cache.duckdb")
-    cache.prepare()
+    cache.create_or_migrate()
     tables = {name for (name,) in rows(cache, "SELECT table_name FROM information_schema.tables")}
     assert tables == {
         "migrations",
@@ -116,7 +116,7 @@ def test_preparing_again_changes_nothing(cache: Store) -> None:
     """A cache that is up to date is left as it is, contents and all."""
     cache.commit([answer("a")], [], MADE, replace=False)
     before = cache.path.read_bytes()
-    cache.prepare()
+    cache.create_or_migrate()
     assert cache.path.read_bytes() == before
     assert count(cache) == 1
 
@@ -125,7 +125,7 @@ def test_an_older_cache_is_brought_up_to_date(cache: Store, monkeypatch: pytest.
     """Only the migrations that a cache has not seen are applied to it, and its rows stay."""
     cache.commit([answer("a")], [], MADE, replace=False)
     monkeypatch.setattr(store, "MIGRATIONS", [*MIGRATIONS, ("add notes", "CREATE TABLE notes (text VARCHAR)")])
-    cache.prepare()
+    cache.create_or_migrate()
     assert rows(cache, "SELECT name FROM migrations ORDER BY number")[-1] == ("add notes",)
     assert (count(cache), count(cache, "notes")) == (1, 0)
 
@@ -139,7 +139,7 @@ def test_long_json_of_an_older_cache_is_shortened(cache: Store, monkeypatch: pyt
         names = [name for name, _ in MIGRATIONS]
         older.setattr(store, "MIGRATIONS", MIGRATIONS[: names.index("long lists of JSON among long texts")])
         cache.path.unlink()
-        cache.prepare()
+        cache.create_or_migrate()
         with cache.open(write=True) as db:
             pieces.insert(
                 db, "long_texts", [text_digest(text.encode())], {text_digest(text.encode()): text.encode()}.__getitem__
@@ -148,7 +148,7 @@ def test_long_json_of_an_older_cache_is_shortened(cache: Store, monkeypatch: pyt
             db.execute(
                 "INSERT INTO imports (lookup, query, prediction) VALUES ('a', '{}', ?)", [json.dumps(value["names"])]
             )
-    cache.prepare()
+    cache.create_or_migrate()
     with cache.open() as db:
         cells = db.execute("SELECT prediction FROM generations UNION ALL SELECT prediction FROM imports").fetchall()
         assert max(len(cell) for (cell,) in cells) < 500
@@ -164,7 +164,7 @@ def test_a_failing_migration_leaves_the_cache_as_it_was(cache: Store, monkeypatc
     steps = [("add notes", "CREATE TABLE notes (text VARCHAR)"), ("break", "CREATE TABLE generations (x INTEGER)")]
     monkeypatch.setattr(store, "MIGRATIONS", [*MIGRATIONS, *steps])
     with pytest.raises(StoreError, match="already exists"):
-        cache.prepare()
+        cache.create_or_migrate()
     assert len(rows(cache, "SELECT * FROM migrations")) == len(MIGRATIONS)
     assert rows(cache, "SELECT * FROM information_schema.tables WHERE table_name = 'notes'") == []
 
@@ -173,13 +173,13 @@ def test_a_cache_of_a_newer_program_is_refused_and_left_as_it_is(cache: Store, m
     """A cache with migrations that this program does not know is refused, with what to do, and not written to."""
     with monkeypatch.context() as newer:
         newer.setattr(store, "MIGRATIONS", [*MIGRATIONS, ("from the future", "CREATE TABLE future (x INTEGER)")])
-        cache.prepare()
+        cache.create_or_migrate()
     before = cache.path.read_bytes()
     said = (
         f"newer batchinfer .its format is {len(MIGRATIONS) + 1}, this one knows {len(MIGRATIONS)}.: install the newer"
     )
     with pytest.raises(StoreError, match=said):
-        cache.prepare()
+        cache.create_or_migrate()
     assert cache.path.read_bytes() == before
 
 
@@ -190,7 +190,7 @@ def test_some_other_duckdb_file_is_refused_and_left_as_it_is(tmp_path: Path) -> 
         db.execute("CREATE TABLE sales (euros INTEGER)")
     before = path.read_bytes()
     with pytest.raises(StoreError, match="some other DuckDB file: move it away"):
-        Store(path).prepare()
+        Store(path).create_or_migrate()
     assert path.read_bytes() == before
 
 
@@ -204,11 +204,11 @@ def test_a_file_that_is_no_database_is_refused_at_once(
     path.write_bytes(b"no database" * 1000)
     monkeypatch.setattr("time.sleep", lambda _: pytest.fail("it was waited for"))
     with pytest.raises(StoreError, match="not a valid DuckDB database file"):
-        Store(path).prepare()
+        Store(path).create_or_migrate()
 
 
 def test_reading_a_cache_that_is_not_there_makes_none(tmp_path: Path) -> None:
-    """Only `prepare` creates a cache; reading a missing one is an error."""
+    """Only `create_or_migrate` creates a cache; reading a missing one is an error."""
     path = tmp_path / "cache.duckdb"
     with pytest.raises(StoreError, match="cannot be used"):
         Store(path).runs()
@@ -273,7 +273,7 @@ def test_any_text_is_stored_byte_for_byte(texts: list[str]) -> None:
     """Raw text and prediction come back as they went in, whatever characters they hold."""
     with tempfile.TemporaryDirectory() as folder:
         cache = Store(Path(folder) / "cache.duckdb")
-        cache.prepare()
+        cache.create_or_migrate()
         cache.commit([answer(str(number), text) for number, text in enumerate(texts)], [], MADE, replace=False)
         stored = rows(cache, "SELECT text, json_extract_string(prediction, '$') FROM generations")
         assert stored == [(text, text) for text in texts]

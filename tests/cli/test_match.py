@@ -153,7 +153,7 @@ def test_bad_words_are_refused(batchinfer: Cli, words: list[str], code: int, sen
 def test_nothing_is_published_yet(batchinfer: Cli, tmp_path: Path) -> None:
     """Said as look-ups say it."""
     bare = job(tmp_path / "home", "bare", {"id": ["a"]})
-    bare.data.prepare(bare.job.path)
+    bare.data.bind(bare.job.path)
     done = batchinfer("match", "bare", "a")
     assert done.code == 6
     assert "no published version" in done.sentence

@@ -120,7 +120,7 @@ def test_a_cache_that_is_older_is_read_in_a_copy(tmp_path: Path, monkeypatch: py
     (tmp_path / "scratch").mkdir()
     with monkeypatch.context() as older:
         older.setattr("batchinfer.cache.store.MIGRATIONS", schema.MIGRATIONS[:-1])
-        Store(path).prepare()
+        Store(path).create_or_migrate()
     before = path.read_bytes()
     monkeypatch.setattr(os, "access", lambda *_: False)
     copy = Store(path).for_reading(tmp_path / "scratch")

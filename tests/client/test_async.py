@@ -32,7 +32,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     items.publish()
     names_job(folder, "vaccines", {("Sputnik V", "de"): ["Sputnik-Impfstoff"], ("Comirnaty", "en"): ["the jab"]})
     bare = job(folder, "bare", {"id": ["a"]})
-    bare.data.prepare(bare.job.path)
+    bare.data.bind(bare.job.path)
     return folder
 
 

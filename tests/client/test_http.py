@@ -147,7 +147,7 @@ def test_what_was_never_published_is_not_waited_for(tmp_path: Path, monkeypatch:
     """Every question about a job without a version is answered at once, with an error of its own, also asynchronously."""
     monkeypatch.setattr(http._Retry, "sleep", lambda *_: pytest.fail("it waited"))
     world = job(tmp_path / "home", "shop", {"id": ["a"]})
-    world.data.prepare(world.job.path)
+    world.data.bind(world.job.path)
 
     async def asynchronously(ask: Callable[[Any], Any]) -> Any:
         async with AsyncLookup(service.url, "shop") as lookup:

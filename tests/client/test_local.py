@@ -62,7 +62,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     typed.take_in(columns | {"prediction": [f"row {number}" for number in range(len(TYPED))]})
     typed.publish()
     bare = job(folder, "bare", {"id": ["a"]})
-    bare.data.prepare(bare.job.path)
+    bare.data.bind(bare.job.path)
     return folder
 
 

@@ -116,10 +116,10 @@ def test_a_name_belongs_to_one_job_file(data: JobData, tmp_path: Path) -> None:
     for path in (first, second):
         path.parent.mkdir()
         path.touch()
-    data.prepare(first)
-    data.prepare(first)
+    data.bind(first)
+    data.bind(first)
     with pytest.raises(UsageError, match=f"The name shop belongs to {first}"):
-        data.prepare(second)
+        data.bind(second)
     assert data.record()["job_file"] == str(first)
 
 
@@ -128,10 +128,10 @@ def test_a_job_file_may_move(data: JobData, tmp_path: Path) -> None:
     first, second = tmp_path / "a.yaml", tmp_path / "b.yaml"
     first.touch()
     second.touch()
-    data.prepare(first)
+    data.bind(first)
     data.write_record(data.record() | {"model": "m"})
     first.unlink()
-    data.prepare(second)
+    data.bind(second)
     assert data.record() == {"job_file": str(second), "model": "m"}
 
 

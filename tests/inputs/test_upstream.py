@@ -301,13 +301,13 @@ def test_every_command_that_reads_an_upstream_does_not_find_it(
     """The exit code is that of what is not found, the sentence names the data folder, and nothing is made."""
     first = imports_job(tmp_path, {"id": ["a"]})
     if is_there:
-        first.data.prepare(first.job.path)
+        first.data.bind(first.job.path)
     world = downstream(first)
     monkeypatch.chdir(tmp_path)
     name, *options = command
     ran = name in ("export", "review")  # which otherwise miss the job itself
     if ran:
-        world.data.prepare(world.job.path)
+        world.data.bind(world.job.path)
     done = Cli(monkeypatch, capsys, first.data.root)(name, world.job.path, *options)
     assert (done.code, str(first.data.root) in done.sentence) == (ExitCode.NOT_FOUND, True)
     assert done.sentence.endswith("batchinfer run shop")
@@ -386,8 +386,8 @@ def test_a_chain_that_closes_through_others_is_refused(tmp_path: Path) -> None:
     first = upstream(tmp_path)
     second = downstream(first, "second")
     third = downstream(first, "third", source=CHAINED | {"job": "second"})
-    second.data.prepare(second.job.path)
-    third.data.prepare(third.job.path)
+    second.data.bind(second.job.path)
+    third.data.bind(third.job.path)
     looped = first.changed(input={"job": "third", "key": KEY})
     assert "(shop → third → second → shop)" in refusal(looped)
     assert "(second → shop → third → second)" in refusal(second)
@@ -408,7 +408,7 @@ def test_a_chain_beside_a_loop_ends(tmp_path: Path) -> None:
     """A job that leads into others' loop is refused as well, and the search for its end comes to one."""
     first = upstream(tmp_path)
     second = downstream(first, "second")
-    second.data.prepare(second.job.path)
+    second.data.bind(second.job.path)
     first.changed(input={"job": "second", "key": KEY})
     assert "the chain closes on itself" in refusal(downstream(first, "third"))
 

@@ -27,7 +27,7 @@ def shop(tmp_path: Path) -> World:
 def test_jobs_are_listed(shop: World, tmp_path: Path) -> None:
     """Each with what is served, its size and its job file; also those without a version, and with damaged files."""
     empty = job(shop.data.root, "empty", {"id": ["a"]})
-    empty.data.prepare(empty.job.path)
+    empty.data.bind(empty.job.path)
     first, second = known_jobs(shop.data.root)
     assert first.to_json() | {"bytes": 0} == {
         "job": "empty", "version": None, "entries": None, "bytes": 0, "job_file": str(empty.job.path),
@@ -46,7 +46,7 @@ def test_jobs_are_listed(shop: World, tmp_path: Path) -> None:
 def test_a_job_is_removed_whole(shop: World) -> None:
     """All its files go, the job file stays, and the job can be run again; twice is not found."""
     other = job(shop.data.root, "other", {"id": ["a"]})
-    other.data.prepare(other.job.path)
+    other.data.bind(other.job.path)
     assert remove_job(shop.data).job == "shop"
     assert [each.job for each in known_jobs(shop.data.root)] == ["other"]
     left = {path.relative_to(shop.data.root).parts[0] for path in shop.data.root.rglob("*")}
@@ -79,7 +79,7 @@ def named_in_metrics(server: Server, name: str) -> bool:
 def test_a_running_service_drops_what_was_removed(shop: World, tmp_path: Path) -> None:
     """Every worker: it is in neither the list nor the metrics, and its misses make no folder. Made again, it is back."""
     typo = job(shop.data.root, "typo", {"id": ["a"]})
-    typo.data.prepare(typo.job.path)
+    typo.data.bind(typo.job.path)
     with serving(shop.data.root, tmp_path / "server", workers=2) as server:
         eventually(lambda: listed(server) == {"shop", "typo"})
         assert server.lookup("shop", id="a").status == 200

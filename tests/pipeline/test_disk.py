@@ -185,9 +185,9 @@ def test_a_disk_without_room_for_the_cache(small_disk: Path, leave: int) -> None
     store = Store(small_disk / "cache.duckdb")
     filler = fill(small_disk, leave)
     with contextlib.suppress(StoreError):  # with enough room there is none
-        store.prepare()
+        store.create_or_migrate()
     filler.unlink()
-    store.prepare()
+    store.create_or_migrate()
     assert store.runs() == []
     assert {path.name for path in small_disk.iterdir()} <= {"cache.duckdb", "cache.duckdb.wal"}
 
@@ -270,7 +270,7 @@ def test_an_import_is_in_or_out_on_a_full_disk(
     for leave in range(0, 3_200_000, 200_000):
         shutil.rmtree(small_disk / "home", ignore_errors=True)
         data.folder.mkdir(parents=True)
-        Store(data.cache).prepare()
+        Store(data.cache).create_or_migrate()
         filler = fill(small_disk, leave)
         done = cli("import", folder, file)
         assert "Traceback" not in done.err

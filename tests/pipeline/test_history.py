@@ -53,7 +53,7 @@ def test_runs_are_listed_newest_first(world: World) -> None:
 def test_a_job_without_a_cache_has_no_history(tmp_path: Path) -> None:
     """A job that was never run is not found, and one that the data folder does not know neither; nothing is made."""
     world = model_job(tmp_path, {"id": [1], "text": ["a"]})
-    world.data.prepare(world.job.path)
+    world.data.bind(world.job.path)
     world.data.cache.unlink()
     for ask in (history.runs, lambda data: history.failures(data, 5)):
         with pytest.raises(NotFound, match=r"The job shop has not been run yet in .*"):

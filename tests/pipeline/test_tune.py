@@ -252,7 +252,7 @@ def test_tune_says_and_writes_it(
     batchinfer = Cli(monkeypatch, capsys, tmp_path / "home")
     job, data = make_job(tmp_path / "shop", numbered(600), tiny, gate=LENIENT)
     machine = Machine(data, paced({("max_num_seqs", 256): 2.0}, 0.02), monkeypatch)
-    monkeypatch.setattr("batchinfer.pipeline.tune._asking", lambda _data, _console: machine)
+    monkeypatch.setattr("batchinfer.pipeline.tune._ask_by_runs", lambda _data, _console: machine)
     done = batchinfer("tune", job.folder, "--rows", 8, "--try", "max_num_seqs=64,256")
     assert "Fastest: max_num_seqs=256" in done.out
     assert "tune shop --write" in done.out

@@ -119,9 +119,9 @@ def test_time_is_that_of_the_last_runs(tmp_path: Path, tiny: Path) -> None:
     """Loading and rows at the median rate of the last five runs that generated; nothing is guessed without one."""
     job, data = shop(tmp_path, tiny, [f"text {number}" for number in range(8)])
     assert estimated(job, data).estimate_seconds is None
-    data.prepare(job.path)
+    data.bind(job.path)
     store = Store(data.cache)
-    store.prepare()
+    store.create_or_migrate()
     for rate in [100.0, 4.0, 1.0, 2.0, None, 3.0, 50.0]:  # the oldest is one too many, and one generated nothing
         run_id = store.start_run(b"x", None)
         store.finish_run(run_id, RunStatus.DONE, {"rows_per_second": rate, "engine_load_seconds": 7})

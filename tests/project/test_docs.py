@@ -103,7 +103,7 @@ def test_links_lead_somewhere(page: Path) -> None:
 def test_the_queries_of_the_docs_run(tmp_path: Path) -> None:
     """Each SQL query of docs/cache.md runs on a cache as this version makes it."""
     store = Store(tmp_path / "cache.duckdb")
-    store.prepare()
+    store.create_or_migrate()
     [block] = re.findall(
         r"^```sql\n(.*?)^```", (ROOT / "docs/cache.md").read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL
     )

@@ -212,7 +212,7 @@ def test_the_parquet_file_is_the_copy_of_record(make: Make) -> None:
 def test_versions_are_listed_newest_first(make: Make) -> None:
     """The listing says of each version its number, size, time, gate, and whether it is current or pinned."""
     world = make({"id": [1], "text": ["a"]})
-    world.data.prepare(world.job.path)
+    world.data.bind(world.job.path)
     with pytest.raises(NotPublished, match=f"no published version in {world.data.root}: "):
         pointers.list_versions(world.data, pytest.fail)
     world.answer(echo)

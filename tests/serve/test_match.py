@@ -47,7 +47,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     names_job(root, "vaccines", NAMED, serve={"max_age": "5m"})
     say(job(root, "plain", {"id": ["a"]}), "x", id=["a"])
     empty = job(root, "empty", {"id": ["a"]})
-    empty.data.prepare(empty.job.path)
+    empty.data.bind(empty.job.path)
     return root
 
 

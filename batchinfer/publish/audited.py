@@ -44,7 +44,7 @@ def settings_of(spec: JobSpec, lists: str, fingerprint: str, parser: str) -> str
     return hashlib.sha256(canonical_json(settings).encode()).hexdigest()
 
 
-def read_asked(data: JobData, settings: str) -> AskedAudit | None:
+def read_audit(data: JobData, settings: str) -> AskedAudit | None:
     """The newest audit that asked so; None if there is none that can be read."""
     return max(_fitting(data, settings), key=lambda audit: audit.made_at, default=None)
 
