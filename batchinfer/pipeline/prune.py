@@ -1,8 +1,8 @@
 """Answers that nothing uses any more, out of the cache: an earlier question's, and those of rows that left the list.
 
-| table | columns                                                                      |
-| ----- | ---------------------------------------------------------------------------- |
-| held  | run_id, created_at, hash (of the text) of the answers that versions hold      |
+| table       | columns                                                                  |
+| ----------- | ------------------------------------------------------------------------ |
+| in_versions | run_id, created_at, hash (of the text) of the answers that versions hold |
 """
 
 from __future__ import annotations
@@ -110,21 +110,21 @@ def prune(
 def _unused(prepared: Prepared) -> PruneReport:
     """Marks what would go, and counts it."""
     gone = GoneRows(prepared.workspace.db)
-    _hold(prepared.workspace, prepared.data)
+    _note_in_versions(prepared.workspace, prepared.data)
     with prepared.store.attached(prepared.workspace.db):
         _mark(prepared, gone)
         return _report(prepared, gone)
 
 
-def _hold(workspace: Workspace, data: JobData) -> None:
-    """Makes `held`, of versions and candidates. Raises StoreError for one that cannot be read."""
+def _note_in_versions(workspace: Workspace, data: JobData) -> None:
+    """Makes `in_versions`, of versions and candidates. Raises StoreError for one that cannot be read."""
     db = workspace.db
-    db.execute("CREATE OR REPLACE TABLE held (run_id INTEGER, created_at TIMESTAMP, hash UHUGEINT)")
+    db.execute("CREATE OR REPLACE TABLE in_versions (run_id INTEGER, created_at TIMESTAMP, hash UHUGEINT)")
     versions = [folders.folder_of(data, number) for number in folders.numbers(data)]
     for folder in [*versions, *(data.rejected / name for name in folders.candidates(data))]:
         with duckdb_errors(folder):
             rows = version_rows(db, workspace.texts, folder, Manifest.read(folder).key)
-            db.execute(f"INSERT INTO held SELECT run_id, generated_at, md5_number(raw_text) FROM ({rows})")
+            db.execute(f"INSERT INTO in_versions SELECT run_id, generated_at, md5_number(raw_text) FROM ({rows})")
 
 
 def _mark(prepared: Prepared, gone: GoneRows) -> None:
@@ -132,7 +132,7 @@ def _mark(prepared: Prepared, gone: GoneRows) -> None:
     gone.mark(
         "generations",
         f"SELECT id FROM (SELECT rowid AS id, run_id, created_at, md5_number(text) AS hash FROM cache.generations "
-        f"WHERE key NOT IN ({asked}) AND NOT {_evaluated(prepared)}) ANTI JOIN held USING (run_id, created_at, hash)",
+        f"WHERE key NOT IN ({asked}) AND NOT {_evaluated(prepared)}) ANTI JOIN in_versions USING (run_id, created_at, hash)",
     )
     gone.mark(
         "failures",
