@@ -50,24 +50,30 @@ def publish(
     why: a reason to publish although the gate refuses. allow_empty: also a version without entries.
     """
     consent = Consent(_forced(why), options.yes, allow_empty)
-    with contextlib.ExitStack() as stack:
-        attempt = stack.enter_context(Attempt(job, data, person.info, runs=False).told())
-        stack.enter_context(holding_run_lock(job, data, f"batchinfer publish {job.name}", options.input, person.info))
-        stack.enter_context(attempt.going_on())
+    attempt = Attempt(job, data, person.info, runs=False)
+    with (
+        attempt.told(),
+        holding_run_lock(job, data, f"batchinfer publish {job.name}", options.input, person.info),
+        attempt.going_on(),
+    ):
         differs = confirm_list(job, data, options.input, person, yes=options.yes)
-        prepared = stack.enter_context(prepare_to_write(job, data, options, person.info))
-        known = read_known(job, prepared.query_list.source)
-        texts = prepared.workspace.texts
-        prepared.store.replace_bad_rows(prepared.query_list.bad_rows(), texts)  # which failures lists then
-        run_id, failed = prepared.store.last_run_id(), prepared.plan.counts.failed
-        outcome = publish_prepared(prepared, run_id, failed, known, person, consent)
-        status = RunStatus.DONE if outcome.rejected is None else RunStatus.REJECTED
-        report = RunReport.of(prepared, status, Progress(), outcome, list_differs=differs)
-        if outcome.rejected is not None:
-            refused = refusal(job, outcome, report.remaining)
-            refused.report = report
-            raise refused
-        return report
+        with prepare_to_write(job, data, options, person.info) as prepared:
+            return _publish(prepared, person, consent, differs)
+
+
+def _publish(prepared: Prepared, person: Person, consent: Consent, list_differs: str | None) -> RunReport:
+    """Publishes, and reports it as a run that asked nothing. Raises GateFailed."""
+    job, store, query_list = prepared.job, prepared.store, prepared.query_list
+    known = read_known(job, query_list.source)
+    store.replace_bad_rows(query_list.bad_rows(), prepared.workspace.texts)  # which failures lists then
+    outcome = publish_prepared(prepared, store.last_run_id(), prepared.plan.counts.failed, known, person, consent)
+    status = RunStatus.DONE if outcome.rejected is None else RunStatus.REJECTED
+    report = RunReport.of(prepared, status, Progress(), outcome, list_differs=list_differs)
+    if outcome.rejected is not None:
+        refused = refusal(job, outcome, report.remaining)
+        refused.report = report
+        raise refused
+    return report
 
 
 def publish_candidate(

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import time
+from collections.abc import Iterator
 
 from batchinfer.core.clock import iso, now
 from batchinfer.core.home import JobData
 from batchinfer.core.person import ask
+from batchinfer.core.records import Info
 from batchinfer.engines.protocol import Engine
 from batchinfer.errors import counted
 from batchinfer.job.reader import Job
@@ -25,7 +27,7 @@ from batchinfer.planning.loadable import check_models
 from batchinfer.planning.prepare import Options, Prepared, holding_run_lock, prepare_to_write
 from batchinfer.planning.shown_rows import tell_shown_rows
 from batchinfer.publish.caution import Consent, confirm_list, tell_list
-from batchinfer.publish.release import read_known
+from batchinfer.publish.release import Known, Release, read_known
 
 MOSTLY = 0.5  # regenerating a larger share than this of what was cached is asked about first
 
@@ -46,35 +48,46 @@ def _run(
     job: Job, data: JobData, options: Options, console: Console, engine: Engine | None, attempt: Attempt | None
 ) -> RunReport:
     began = time.monotonic()
-    with contextlib.ExitStack() as stack:
-        stack.enter_context(holding_run_lock(job, data, f"batchinfer run {job.name}", options.input, console.info))
-        stop = stack.enter_context(stopping(options.max_hours, console.info, options.stop_seconds))
-        if attempt is not None:
-            stack.enter_context(attempt.going_on())
-        differs = _look_at_list(job, data, options, console)
-        prepared = stack.enter_context(prepare_to_write(job, data, options, console.info))
-        known = read_known(job, prepared.query_list.source)
-        if engine is None and prepared.question is not None and (prepared.cascade or prepared.plan.counts.to_generate):
-            check_models(prepared, console.info)
-            tell_shown_rows(prepared, console.info)
-        confirm_regeneration(prepared, options, console)
-        with RunRecord(prepared, options, began, differs) as record:
-            if attempt is not None:
-                attempt.record = record
-            generate(prepared, options, console, stop, record, engine)
-            if options.publishes:
-                failed = prepared.plan.counts.failed + record.progress.failed
-                consent = Consent(yes=options.yes)
-                record.outcome = publish_prepared(prepared, record.run_id, failed, known, console, consent)
-        _note_end(prepared, options, record)
-    return record.report
+    with _holding(job, data, options, console, attempt) as stop:
+        list_differs = _confirm_list(job, data, options, console)
+        with prepare_to_write(job, data, options, console.info) as prepared:
+            known = _look_ahead(prepared, engine, console.info)
+            confirm_regeneration(prepared, options, console)
+            with RunRecord(prepared, options, began, list_differs) as record:
+                if attempt is not None:
+                    attempt.record = record
+                generate(prepared, options, console, stop, record, engine)
+                if options.publishes:
+                    record.outcome = _publish(prepared, options, console, record, known)
+            return _report(prepared, options, record)
 
 
-def _look_at_list(job: Job, data: JobData, options: Options, console: Console) -> str | None:
+@contextlib.contextmanager
+def _holding(job: Job, data: JobData, options: Options, console: Console, attempt: Attempt | None) -> Iterator[Stop]:
+    """The job is this run's own, which can be asked to end, and is noted as going on."""
+    with (
+        holding_run_lock(job, data, f"batchinfer run {job.name}", options.input, console.info),
+        stopping(options.max_hours, console.info, options.stop_seconds) as stop,
+        contextlib.nullcontext() if attempt is None else attempt.going_on(),
+    ):
+        yield stop
+
+
+def _confirm_list(job: Job, data: JobData, options: Options, console: Console) -> str | None:
     """Says if the list is another one than the served version's, and asks if the run is to publish. Raises NotConfirmed."""
     if options.publishes:
         return confirm_list(job, data, options.input, console, yes=options.yes)
     return tell_list(job, data, options.input, console.info)
+
+
+def _look_ahead(prepared: Prepared, engine: Engine | None, info: Info) -> Known:
+    """What would fail after hours of work fails now: files that the gate needs, and models that cannot be loaded."""
+    known = read_known(prepared.job, prepared.query_list.source)
+    asks = prepared.question is not None and (prepared.cascade or prepared.plan.counts.to_generate)
+    if engine is None and asks:
+        check_models(prepared, info)
+        tell_shown_rows(prepared, info)
+    return known
 
 
 def confirm_regeneration(prepared: Prepared, options: Options, console: Console) -> None:
@@ -83,12 +96,10 @@ def confirm_regeneration(prepared: Prepared, options: Options, console: Console)
     if question is None or options.limit is not None:
         return
     most = prepared.store.most_cached()
-    asked = [question, *([prepared.cascade.large] if prepared.cascade else [])]
-    if (
-        most is None
-        or most.fingerprint in [each.fingerprint for each in asked]
-        or counts.to_generate <= MOSTLY * counts.unique
-    ):
+    questions = [question, *([prepared.cascade.large] if prepared.cascade else [])]
+    if most is None or most.fingerprint in [each.fingerprint for each in questions]:
+        return
+    if counts.to_generate <= MOSTLY * counts.unique:
         return
     changed = ", ".join(changes(most.parts, question.parts))
     text = (
@@ -103,17 +114,14 @@ def generate(
 ) -> None:
     """Asks the model for what is missing; loads nothing if nothing is. Raises Stopped if it was asked to end."""
     asking = Asking(prepared, options, console, stop, record, engine)
-    if prepared.question is not None and prepared.plan.counts.to_generate:
+    is_asked = prepared.question is not None and prepared.plan.counts.to_generate > 0
+    if is_asked:
         _check_list(prepared)
-        if prepared.cascade is None:
-            asking.ask()
     if prepared.cascade is not None:
         asking.ask_both(prepared.cascade)
-    is_all_done = prepared.cascade is None and prepared.plan.counts.to_generate == record.progress.done
-    if stop.reason is not None and not (
-        stop.is_bound and is_all_done
-    ):  # a bound that the last answers passed is no matter
-        raise stop.reason
+    elif is_asked:
+        asking.ask()
+    stop.check_end(is_done=prepared.cascade is None and prepared.plan.counts.to_generate == record.progress.done)
 
 
 def _check_list(prepared: Prepared) -> None:
@@ -126,8 +134,16 @@ def _check_list(prepared: Prepared) -> None:
         raise stop
 
 
-def _note_end(prepared: Prepared, options: Options, record: RunRecord) -> None:
-    """What the data folder remembers of a run that was not stopped. Raises GateFailed if its candidate was refused."""
+def _publish(prepared: Prepared, options: Options, console: Console, record: RunRecord, known: Known) -> Release:
+    failed = prepared.plan.counts.failed + record.progress.failed
+    return publish_prepared(prepared, record.run_id, failed, known, console, Consent(yes=options.yes))
+
+
+def _report(prepared: Prepared, options: Options, record: RunRecord) -> RunReport:
+    """What is said of a run that was not stopped, and what the data folder remembers of it.
+
+    Raises GateFailed if its candidate was refused.
+    """
     if options.refresh and record.report.remaining == 0:
         prepared.data.clear_refresh()
     if record.outcome is not None and record.outcome.failed_checks:
@@ -136,3 +152,4 @@ def _note_end(prepared: Prepared, options: Options, record: RunRecord) -> None:
         raise refused
     if options.limit is None:
         prepared.data.record_success(record.run_id, str(iso(now())))
+    return record.report

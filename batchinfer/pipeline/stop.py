@@ -71,6 +71,11 @@ class Stop:
         if self.requested() and self.reason is not None:
             raise self.reason
 
+    def check_end(self, *, is_done: bool) -> None:
+        """Raises Stopped if it was asked to end. is_done: nothing is left to ask, so a bound that was reached is no matter."""
+        if self.reason is not None and not (self.is_bound and is_done):
+            raise self.reason
+
     def _say(self) -> None:
         """Prints the notice, if there is one, once."""
         if self._notice is not None:
