@@ -6,7 +6,10 @@ from typing import TYPE_CHECKING
 
 import click
 
-from batchinfer.cli.common import cell, emit, job_argument, json_option, model_note, open_job, table, tell
+from batchinfer.cli.opening import model_note, open_job
+from batchinfer.cli.options import job_argument, json_option
+from batchinfer.cli.tables import cell, table
+from batchinfer.cli.terminal import emit, tell
 
 if TYPE_CHECKING:
     from batchinfer.evaluate.audit import AuditReport

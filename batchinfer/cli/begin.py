@@ -12,22 +12,13 @@ from typing import TYPE_CHECKING
 
 import click
 
-from batchinfer.cli.common import (
-    counted,
-    dim,
-    emit,
-    input_option,
-    job_argument,
-    json_option,
-    model_note,
-    open_job,
-    pairs,
-    table,
-    tell,
-)
+from batchinfer.cli.opening import model_note, open_job
+from batchinfer.cli.options import input_option, job_argument, json_option, pairs
+from batchinfer.cli.tables import table
+from batchinfer.cli.terminal import dim, emit, tell
 from batchinfer.cli.values import Integer, PathText
 from batchinfer.core.columns import query_text
-from batchinfer.errors import UsageError
+from batchinfer.errors import UsageError, counted
 from batchinfer.job.reader import ROOTS_VARIABLE
 
 if TYPE_CHECKING:

@@ -7,8 +7,11 @@ from typing import TYPE_CHECKING
 
 import click
 
-from batchinfer.cli.common import emit, input_option, job_argument, json_option, open_job, percent, table, tell, warn
 from batchinfer.cli.evaluate import need_scipy
+from batchinfer.cli.opening import open_job
+from batchinfer.cli.options import input_option, job_argument, json_option
+from batchinfer.cli.tables import percent, table
+from batchinfer.cli.terminal import emit, tell, warn
 
 if TYPE_CHECKING:
     from batchinfer.evaluate.calibrate import CalibrationReport

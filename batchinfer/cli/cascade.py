@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from batchinfer.cli.common import table, tell
+from batchinfer.cli.tables import table
+from batchinfer.cli.terminal import tell
 
 if TYPE_CHECKING:
     from batchinfer.pipeline.cascade_report import CascadeReport, ModelFigures

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from batchinfer.cli.common import cell, table, tell
+from batchinfer.cli.tables import cell, table
+from batchinfer.cli.terminal import tell
 from batchinfer.core.cost import Cost, money_text
 
 if TYPE_CHECKING:

@@ -10,7 +10,10 @@ from typing import TYPE_CHECKING, Self
 
 import click
 
-from batchinfer.cli.common import emit, input_option, job_argument, json_option, open_job, percent, table, tell
+from batchinfer.cli.opening import open_job
+from batchinfer.cli.options import input_option, job_argument, json_option
+from batchinfer.cli.tables import percent, table
+from batchinfer.cli.terminal import emit, tell
 from batchinfer.errors import MissingExtra, UsageError
 
 if TYPE_CHECKING:

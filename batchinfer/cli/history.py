@@ -7,9 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from batchinfer.cli.common import cell, counted, emit, job_argument, json_option, served_data, table, tell
+from batchinfer.cli.opening import served_data
+from batchinfer.cli.options import job_argument, json_option
+from batchinfer.cli.tables import cell, table
+from batchinfer.cli.terminal import emit, tell
 from batchinfer.cli.values import Integer
 from batchinfer.core.columns import query_text
+from batchinfer.errors import counted
 
 if TYPE_CHECKING:
     from batchinfer.pipeline.history import Failures

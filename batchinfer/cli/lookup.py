@@ -11,7 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from batchinfer.cli.common import emit, job_argument, json_option, pairs, served_data, table, tell
+from batchinfer.cli.opening import served_data
+from batchinfer.cli.options import job_argument, json_option, pairs
+from batchinfer.cli.tables import table
+from batchinfer.cli.terminal import emit, tell
 from batchinfer.cli.values import OneOf, PathValue
 from batchinfer.core.columns import query_text
 from batchinfer.core.home import JobData

@@ -9,27 +9,15 @@ from typing import TYPE_CHECKING
 
 import click
 
-from batchinfer.cli.common import (
-    Terminal,
-    at_date,
-    counted,
-    data_dir,
-    emit,
-    input_option,
-    job_argument,
-    json_option,
-    open_job,
-    pairs,
-    served_data,
-    table,
-    tell,
-    yes_option,
-)
+from batchinfer.cli.opening import at_date, data_dir, open_job, served_data
+from batchinfer.cli.options import input_option, job_argument, json_option, pairs, yes_option
+from batchinfer.cli.tables import table
+from batchinfer.cli.terminal import Terminal, emit, tell
 from batchinfer.cli.usage import Group
 from batchinfer.core.columns import query_text
 from batchinfer.core.person import ask
 from batchinfer.core.sizes import size_text
-from batchinfer.errors import UsageError
+from batchinfer.errors import UsageError, counted
 from batchinfer.job.reader import Job
 
 if TYPE_CHECKING:

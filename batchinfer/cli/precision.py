@@ -7,24 +7,20 @@ from typing import TYPE_CHECKING
 
 import click
 
-from batchinfer.cli.common import (
-    counted,
-    emit,
+from batchinfer.cli.opening import open_job
+from batchinfer.cli.options import (
     format_option,
     input_option,
     job_argument,
     json_option,
-    open_job,
     output_file,
     pairs,
-    percent,
-    tell,
-    teller,
-    warn,
     yes_option,
 )
+from batchinfer.cli.tables import percent
+from batchinfer.cli.terminal import emit, tell, teller, warn
 from batchinfer.cli.values import Integer, PathText
-from batchinfer.errors import UsageError
+from batchinfer.errors import UsageError, counted
 from batchinfer.review.sheet import FORMATS
 
 if TYPE_CHECKING:

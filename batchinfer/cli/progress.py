@@ -12,7 +12,8 @@ from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 
-from batchinfer.cli.common import Terminal, percent
+from batchinfer.cli.tables import percent
+from batchinfer.cli.terminal import Terminal
 from batchinfer.engines.protocol import NodeWork
 from batchinfer.pipeline.progress import Progress
 

@@ -10,33 +10,24 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from batchinfer.cli.cascade import print_cascade_plan
-from batchinfer.cli.common import (
-    cell,
-    counted,
-    data_dir,
-    dim,
-    emit,
+from batchinfer.cli.costs import tell_ledger
+from batchinfer.cli.opening import data_dir, model_note, open_job
+from batchinfer.cli.options import (
     format_option,
     input_option,
     job_argument,
     json_option,
-    model_note,
-    open_job,
     output_file,
     pairs,
-    percent,
-    table,
-    tell,
-    teller,
-    warn,
     yes_option,
 )
-from batchinfer.cli.costs import tell_ledger
 from batchinfer.cli.summary import print_candidate, print_published, print_report, print_summary, tell_changes
+from batchinfer.cli.tables import cell, percent, table
+from batchinfer.cli.terminal import dim, emit, tell, teller, warn
 from batchinfer.cli.values import Integer, PathText, Positive
 from batchinfer.core.columns import query_text
 from batchinfer.core.cost import money_text
-from batchinfer.errors import BatchinferError, GateFailed, SpecError, UsageError
+from batchinfer.errors import BatchinferError, GateFailed, SpecError, UsageError, counted
 
 if TYPE_CHECKING:
     from batchinfer.core.home import JobData

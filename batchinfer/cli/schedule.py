@@ -11,11 +11,14 @@ from pathlib import Path
 
 import click
 
-from batchinfer.cli.common import counted, data_dir, emit, json_option, table, tell
+from batchinfer.cli.opening import data_dir
+from batchinfer.cli.options import json_option
+from batchinfer.cli.tables import table
+from batchinfer.cli.terminal import emit, tell
 from batchinfer.cli.usage import Group
 from batchinfer.cli.values import Integer, OneOf, PathValue
 from batchinfer.core.clock import iso
-from batchinfer.errors import StoreError
+from batchinfer.errors import StoreError, counted
 
 jobs_argument = click.argument("jobs", nargs=-1, metavar="[JOB]...")
 KINDS = ("systemd", "cron", "kubernetes", "airflow")

@@ -11,13 +11,16 @@ from typing import TYPE_CHECKING
 
 import click
 
-from batchinfer.cli.common import Terminal, counted, data_dir, emit, json_option, table, warn, yes_option
+from batchinfer.cli.opening import data_dir
+from batchinfer.cli.options import json_option, yes_option
+from batchinfer.cli.tables import table
+from batchinfer.cli.terminal import Terminal, emit, warn
 from batchinfer.cli.usage import Group
 from batchinfer.cli.values import Integer
 from batchinfer.core.home import check_job_name, job_names, require_folder
 from batchinfer.core.outlet import STDERR, STDOUT
 from batchinfer.core.person import ask
-from batchinfer.errors import MissingExtra, StoreError, UsageError
+from batchinfer.errors import MissingExtra, StoreError, UsageError, counted
 
 if TYPE_CHECKING:
     from batchinfer.serve.apikeys import Record

@@ -8,9 +8,13 @@ from datetime import UTC, datetime
 
 import click
 
-from batchinfer.cli.common import counted, data_dir, emit, json_option, served_data, table, tell
+from batchinfer.cli.opening import data_dir, served_data
+from batchinfer.cli.options import json_option
+from batchinfer.cli.tables import table
+from batchinfer.cli.terminal import emit, tell
 from batchinfer.core.home import JobData
 from batchinfer.core.keys import JOB_NAME
+from batchinfer.errors import counted
 
 COLOURS = {"ok": "green", "stale": "yellow", "failing": "red", "never run": "yellow"}
 

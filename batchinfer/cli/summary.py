@@ -5,9 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from batchinfer.cli.cascade import print_cascade
-from batchinfer.cli.common import cell, counted, table, tell
 from batchinfer.cli.costs import cost_rows, tell_costs
+from batchinfer.cli.tables import cell, table
+from batchinfer.cli.terminal import tell
 from batchinfer.core.columns import query_text
+from batchinfer.errors import counted
 
 if TYPE_CHECKING:
     from batchinfer.pipeline.report import RunReport

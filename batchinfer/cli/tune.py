@@ -7,7 +7,10 @@ from typing import TYPE_CHECKING
 
 import click
 
-from batchinfer.cli.common import emit, job_argument, json_option, model_note, open_job, percent, table, tell
+from batchinfer.cli.opening import model_note, open_job
+from batchinfer.cli.options import job_argument, json_option
+from batchinfer.cli.tables import percent, table
+from batchinfer.cli.terminal import emit, tell
 from batchinfer.cli.values import Integer
 
 if TYPE_CHECKING:

@@ -4,23 +4,13 @@ from __future__ import annotations
 
 import click
 
-from batchinfer.cli.common import (
-    cell,
-    counted,
-    emit,
-    format_option,
-    job_argument,
-    json_option,
-    output_file,
-    served_data,
-    table,
-    tell,
-    teller,
-    warn,
-)
+from batchinfer.cli.opening import served_data
+from batchinfer.cli.options import format_option, job_argument, json_option, output_file
+from batchinfer.cli.tables import cell, table
+from batchinfer.cli.terminal import emit, tell, teller, warn
 from batchinfer.cli.values import Integer, PathText
 from batchinfer.core.sizes import size_text
-from batchinfer.errors import UsageError
+from batchinfer.errors import UsageError, counted
 
 SHOWN_DIFFERENCES = 20
 PAIR = 2

@@ -13,8 +13,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from batchinfer.cli.common import table
 from batchinfer.cli.main import COMMANDS, cli
+from batchinfer.cli.tables import table
 from batchinfer.cli.values import Day, Integer, OneOf, PathText, PathValue, Positive
 from batchinfer.core.version import __version__
 from tests.tiny import Cli

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from batchinfer.cli import common
+from batchinfer.cli import opening, tables
 from batchinfer.core.home import JobData
 from batchinfer.job import reader
 from batchinfer.versions.folders import folder_of
@@ -440,7 +440,7 @@ def test_a_table_that_is_too_wide_comes_in_parts(
 
     def lines(width: int) -> list[str]:
         monkeypatch.setenv("COLUMNS", str(width))
-        common.table("", columns, rows)
+        tables.table("", columns, rows)
         return [
             line.rstrip()
             for line in re.sub(r"\x1b\[[0-9;]*m", "", capsys.readouterr().out).splitlines()
@@ -466,7 +466,7 @@ def test_columns_of_free_text_share_the_room(
     monkeypatch.setenv("COLUMNS", str(width))
     columns, share = ["group", "rows", "coverage", "failures", "accuracy", "verdict"], "50.0% (41.2% to 58.8%)"
     row = ["domain=product", "120", share, share, share, "not enough data"]
-    common.table("", columns, [row], free=[name for name in columns if name != "rows"])
+    tables.table("", columns, [row], free=[name for name in columns if name != "rows"])
     out = capsys.readouterr().out
     assert sorted(word for word in out.split() if "─" not in word) == sorted(" ".join([*columns, *row]).split())
     assert max(map(len, out.splitlines())) <= width
@@ -482,7 +482,7 @@ def test_the_bundled_model_is_noted_once(
         write_job(tmp_path / name, {"text": ["a"]}, name=name, model=model, prompt=prompt)
 
     def said(name: str = "shop", *, as_json: bool = False) -> str:
-        common.model_note(reader.load(str(tmp_path / name), {}), as_json=as_json)
+        opening.model_note(reader.load(str(tmp_path / name), {}), as_json=as_json)
         return capsys.readouterr().err
 
     assert said(as_json=True) == ""
