@@ -142,6 +142,11 @@ def one(db: duckdb.DuckDBPyConnection, sql: str, values: Sequence[Any] = ()) -> 
     return db.execute(sql, list(values)).fetchall()[0][0]
 
 
+def integer(db: duckdb.DuckDBPyConnection, sql: str, values: Sequence[Any] = ()) -> int:
+    """The single value of a query that counts or numbers."""
+    return int(one(db, sql, values))
+
+
 def is_damage(exc: BaseException | None) -> bool:
     """Whether an error of DuckDB says that the file itself is not as it was written."""
     if any(sign in str(exc).lower() for sign in NEWER):

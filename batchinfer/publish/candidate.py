@@ -27,7 +27,7 @@ import pyarrow as pa
 from batchinfer.cache import imports, verdicts
 from batchinfer.cache.verdicts import PEOPLE
 from batchinfer.cache.workspace import Workspace
-from batchinfer.core.database import LIST_ROWS, one
+from batchinfer.core.database import LIST_ROWS, integer
 from batchinfer.core.keys import canonical_json
 from batchinfer.core.reasons import FailureReason, ranked
 from batchinfer.core.records import Source
@@ -120,17 +120,18 @@ class Candidate:
             "ANTI JOIN rejected_before USING (lookup_hash) "
             f"WHERE source NOT IN {PEOPLE}"  # what people gave and is there no more was taken back
         )
-        return self._count(
+        return integer(
+            self._db,
             f"INSERT INTO entries BY NAME SELECT lookup_hash, {names}, {VALUE_COLUMNS.replace('carried', 'true AS carried')} "
-            f"FROM before SEMI JOIN (FROM kept SEMI JOIN {self._list.lookups_sql} USING (lookup_hash)) USING (lookup_hash)"
+            f"FROM before SEMI JOIN (FROM kept SEMI JOIN {self._list.lookups_sql} USING (lookup_hash)) USING (lookup_hash)",
         )
 
     def _counted(self, carried: int, compared: Compared, current: Path | None) -> Contents:
-        entries = self._count("SELECT count(*) FROM entries")
+        entries = integer(self._db, "SELECT count(*) FROM entries")
         lookups = self._list.lookups_sql
         beyond = f"SELECT count(*) FROM (FROM entries WHERE source IN {PEOPLE}) ANTI JOIN {lookups} USING (lookup_hash)"
         # What people did not give is there for the list alone.
-        covered = entries - self._count(beyond) + self._rejected_in(lookups)
+        covered = entries - integer(self._db, beyond) + self._rejected_in(lookups)
         missing = compared.changes.removed - (self._rejected_in("before") if self._before is not None else 0)
         to_review, unseen = self._reviewable()
         return Contents(
@@ -141,8 +142,9 @@ class Candidate:
 
     def _rejected_in(self, table: str) -> int:
         """How many keys of a table have no entry since people rejected it."""
-        return self._count(
-            f"SELECT count(DISTINCT lookup_hash) FROM refused ANTI JOIN entries USING (lookup_hash) SEMI JOIN {table} USING (lookup_hash)"
+        return integer(
+            self._db,
+            f"SELECT count(DISTINCT lookup_hash) FROM refused ANTI JOIN entries USING (lookup_hash) SEMI JOIN {table} USING (lookup_hash)",
         )
 
     def _is_same(self, compared: Compared, current: Path | None) -> bool:
@@ -160,7 +162,7 @@ class Candidate:
         self._db.execute(
             f"CREATE OR REPLACE VIEW awaiting AS FROM to_review SEMI JOIN {self.unseen_sql} USING (lookup_hash)"
         )
-        return self._count("SELECT count(*) FROM to_review"), self._count("SELECT count(*) FROM awaiting")
+        return integer(self._db, "SELECT count(*) FROM to_review"), integer(self._db, "SELECT count(*) FROM awaiting")
 
     def _to_review(self) -> str:
         """The model's entries that `gate.reviewed` is about: all, or those that are not served like this already."""
@@ -197,9 +199,6 @@ class Candidate:
         """Compares `entries` with a version's."""
         new = Entries.of_table(self.entries_sql, self._list.source.key)
         return compare_entries(self._db, self._workspace.texts, new, version, verdicts.corrections(self.spec))
-
-    def _count(self, sql: str) -> int:
-        return int(one(self._db, sql))
 
     # What others ask of it.
 

@@ -22,7 +22,7 @@ import duckdb
 import pyarrow as pa
 
 from batchinfer.core.columns import Column
-from batchinfer.core.database import LIST_ROWS, TEXT_ROWS, one, record_batches, scratch_database
+from batchinfer.core.database import LIST_ROWS, TEXT_ROWS, integer, record_batches, scratch_database
 from batchinfer.core.files import os_errors
 from batchinfer.core.json_parts import Place
 from batchinfer.core.long_rows import read_parts
@@ -177,14 +177,15 @@ class FoldedTerms:
             "CREATE OR REPLACE TABLE generic AS SELECT pattern, first(term ORDER BY term) AS term, "
             f"count(DISTINCT concept) AS concepts FROM named GROUP BY pattern HAVING concepts > {self._most_concepts()}"
         )
-        generic = self._count("SELECT count(*) FROM generic")
+        generic = integer(self._db, "SELECT count(*) FROM generic")
         worst = f"SELECT term, concepts FROM generic ORDER BY 2 DESC, 1 LIMIT {MOST_EXAMPLES}"
         examples = tuple(self._db.execute(worst).fetchall())
         drop, out = self._spec.generic == "drop", self._filter.left_out
         settled = self._drop_generic() if drop else 0
         return Terms(
-            terms=self._count("SELECT count(DISTINCT pattern) FROM named"), entries=self._count("SELECT count(*) FROM named"),
-            concepts=self._count("SELECT count(DISTINCT concept) FROM named"), unwanted=self._unwanted, empty=out["empty"],
+            terms=integer(self._db, "SELECT count(DISTINCT pattern) FROM named"),
+            entries=integer(self._db, "SELECT count(*) FROM named"),
+            concepts=integer(self._db, "SELECT count(DISTINCT concept) FROM named"), unwanted=self._unwanted, empty=out["empty"],
             short=out["short"], long=out["long"], stopped=out["stopped"], generic=generic, dropped=drop, examples=examples,
             settled=settled,
         )  # fmt: skip
@@ -192,8 +193,8 @@ class FoldedTerms:
     @property
     def unscored(self) -> int:
         """Terms of the model without a score, which any `min_score` leaves out."""
-        return self._count(
-            f"SELECT count(DISTINCT pattern) FROM folded WHERE score IS NULL AND source = '{Source.MODEL}'"
+        return integer(
+            self._db, f"SELECT count(DISTINCT pattern) FROM folded WHERE score IS NULL AND source = '{Source.MODEL}'"
         )
 
     def _most_concepts(self) -> int:
@@ -201,7 +202,7 @@ class FoldedTerms:
         most = self._spec.most_concepts
         if isinstance(most, int):
             return most
-        concepts = self._count("SELECT count(DISTINCT concept) FROM named")
+        concepts = integer(self._db, "SELECT count(DISTINCT concept) FROM named")
         if isinstance(most, float):
             return max(1, math.floor(most * concepts))
         return min(20, max(2, math.floor(concepts / 5)))
@@ -222,7 +223,7 @@ class FoldedTerms:
             "DELETE FROM named USING generic WHERE named.pattern = generic.pattern "
             "AND (named.pattern, named.concept) NOT IN (SELECT (pattern, concept) FROM settled)"
         )
-        return self._count("SELECT count(*) FROM settled")
+        return integer(self._db, "SELECT count(*) FROM settled")
 
     def write(self, file: BinaryIO) -> Payloads:
         """Writes what each chosen pattern names, by pattern."""
@@ -244,9 +245,6 @@ class FoldedTerms:
                 columns = [column[0] if column.count(column[0]) == len(column) else column for column in others]
                 rest = json.dumps(columns, ensure_ascii=False, separators=(",", ":"))
                 yield pattern, f"[[{','.join(concepts)}],{rest[1:]}"
-
-    def _count(self, sql: str) -> int:
-        return int(one(self._db, sql))
 
 
 @dataclass(frozen=True, slots=True)
