@@ -1,4 +1,4 @@
-"""What engines that are no process have in common: nothing to let go of."""
+"""What engines that are no process have in common: nothing to let go of; and for some, a clock of their own."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from types import MappingProxyType, TracebackType
 from typing import Self
 
 from batchinfer.core.cost import Devices
-from batchinfer.engines.protocol import NodeWork
+from batchinfer.engines.protocol import EngineInfo, NodeWork
 
 
 class InProcess:
@@ -30,3 +30,19 @@ class InProcess:
         self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+class Clocked(InProcess):
+    """Base of those that stand in for the module `time`, too: time passes as they let it."""
+
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def start(self) -> None:
+        """Nothing is loaded."""
+
+    def wait_ready(self) -> EngineInfo:
+        return EngineInfo(max_model_len=1000, max_in_flight=8, description="a clock")

@@ -21,6 +21,19 @@ def way(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
+@pytest.fixture(scope="module")
+def address(root: Path) -> Iterator[str]:
+    """A service of the data folder that a file's tests share, their `root`."""
+    with serving(root, root.parent / "server", "--no-misses") as server:
+        yield server.url
+
+
+@pytest.fixture
+def source(way: str, root: Path, request: pytest.FixtureRequest) -> str | Path:
+    """That data folder or that service, the one way or the other."""
+    return root if way == "folder" else str(request.getfixturevalue("address"))
+
+
 @pytest.fixture
 def live(way: str, world: World, tmp_path: Path) -> Iterator[str | Path]:
     """The data folder of a test's `world`, or a service of its own for it."""

@@ -7,7 +7,7 @@ import inspect
 import os
 import threading
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from batchinfer.client import async_lookup, local
 from batchinfer.errors import BatchinferError, NotFound, StoreError, UsageError
 from tests.client.conftest import hits
 from tests.client.scripted import HIT, Scripted, problem
-from tests.serving import PATIENCE, eventually, job, names_job, say, serving
+from tests.serving import PATIENCE, eventually, job, names_job, say
 
 IDS = [f"i{number}" for number in range(300)]
 
@@ -34,19 +34,6 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     bare = job(folder, "bare", {"id": ["a"]})
     bare.data.bind(bare.job.path)
     return folder
-
-
-@pytest.fixture(scope="module")
-def address(root: Path) -> Iterator[str]:
-    """A service of that data folder."""
-    with serving(root, root.parent / "server", "--no-misses") as service:
-        yield service.url
-
-
-@pytest.fixture(params=["http", "folder"])
-def source(request: pytest.FixtureRequest, root: Path) -> str | Path:
-    """Where to look up, the one way or the other."""
-    return root if request.param == "folder" else str(request.getfixturevalue("address"))
 
 
 def asked(source: str | Path, job: str, ask: Callable[[AsyncLookup], Awaitable[Any]], **options: Any) -> Any:

@@ -34,7 +34,7 @@ from batchinfer.versions.layout import LOOKUP, MANIFEST
 from batchinfer.versions.snapshot import Snapshot
 from tests.client.conftest import outcome
 from tests.factories import World
-from tests.serving import PATIENCE, eventually, job, say, serving
+from tests.serving import PATIENCE, eventually, job, say
 from tests.tiny import ROOT
 
 NOON = datetime(2026, 1, 31, 12, 0, 0, 250, tzinfo=UTC)
@@ -64,19 +64,6 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     bare = job(folder, "bare", {"id": ["a"]})
     bare.data.bind(bare.job.path)
     return folder
-
-
-@pytest.fixture(scope="module")
-def address(root: Path) -> Iterator[str]:
-    """A service of that data folder."""
-    with serving(root, root.parent / "server", "--no-misses") as server:
-        yield server.url
-
-
-@pytest.fixture
-def source(way: str, root: Path, request: pytest.FixtureRequest) -> str | Path:
-    """Where to look up, the one way or the other."""
-    return root if way == "folder" else str(request.getfixturevalue("address"))
 
 
 @pytest.fixture

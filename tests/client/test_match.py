@@ -24,7 +24,7 @@ from batchinfer.serve import match
 from tests.client.conftest import outcome
 from tests.damage import cut, next_version
 from tests.factories import World
-from tests.serving import PATIENCE, eventually, job, name_things, names_job, say, serving
+from tests.serving import PATIENCE, eventually, job, name_things, names_job, say
 from tests.tiny import ROOT
 
 NAMED = {
@@ -42,19 +42,6 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     names_job(folder, "vaccines", NAMED)
     say(job(folder, "plain", {"id": ["a"]}), "x", id=["a"])
     return folder
-
-
-@pytest.fixture(scope="module")
-def address(root: Path) -> Iterator[str]:
-    """A service of that data folder."""
-    with serving(root, root.parent / "server", "--no-misses") as server:
-        yield server.url
-
-
-@pytest.fixture
-def source(way: str, root: Path, request: pytest.FixtureRequest) -> str | Path:
-    """Where to ask, the one way or the other."""
-    return root if way == "folder" else str(request.getfixturevalue("address"))
 
 
 @pytest.fixture

@@ -41,6 +41,7 @@ from tests.tiny import (
 )
 
 LONG_TEXTS = [f"{number:04d}" * 500 for number in range(3000)]
+ANSWERED = [f"{number:05d}" * 20 for number in range(2000)]
 
 
 AS_NOBODY = (
@@ -256,16 +257,21 @@ def test_a_disk_without_room_for_a_list_is_no_fault_of_the_list(small_disk: Path
     assert pq.read_table(parquet_of(tmp_path / name, small_disk))["text"].to_pylist() == LONG_TEXTS[:1000]
 
 
-@pytest.mark.long
-def test_an_import_is_in_or_out_on_a_full_disk(
+@pytest.fixture
+def answers_on_small_disk(
     small_disk: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """However much room there is, what an import says is so: also where there is room for the log, and none for the file."""
-    cli = Cli(monkeypatch, capsys, small_disk / "home")
+) -> tuple[Cli, Path, Path]:
+    """The command line with its data folder on a small disk, and elsewhere the job `shop` and a file with all its answers."""
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    texts = [f"{number:05d}" * 20 for number in range(2000)]
-    folder = write_job(tmp_path / "shop", {"text": texts})
-    file = write_job(tmp_path / "answers", {"text": texts, "prediction": texts}) / "queries.parquet"
+    folder = write_job(tmp_path / "shop", {"text": ANSWERED})
+    file = write_job(tmp_path / "answers", {"text": ANSWERED, "prediction": ANSWERED}) / "queries.parquet"
+    return Cli(monkeypatch, capsys, small_disk / "home"), folder, file
+
+
+@pytest.mark.long
+def test_an_import_is_in_or_out_on_a_full_disk(small_disk: Path, answers_on_small_disk: tuple[Cli, Path, Path]) -> None:
+    """However much room there is, what an import says is so: also where there is room for the log, and none for the file."""
+    cli, folder, file = answers_on_small_disk
     data, ends = JobData(small_disk / "home", "shop"), list[tuple[int, int]]()
     for leave in range(0, 3_200_000, 200_000):
         shutil.rmtree(small_disk / "home", ignore_errors=True)
@@ -281,24 +287,18 @@ def test_an_import_is_in_or_out_on_a_full_disk(
 
 
 @pytest.mark.long
-def test_an_entry_stays_or_goes_on_a_full_disk(
-    small_disk: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_an_entry_stays_or_goes_on_a_full_disk(small_disk: Path, answers_on_small_disk: tuple[Cli, Path, Path]) -> None:
     """However much room there is for the cache without it, what is said is so, and names the disk."""
-    cli = Cli(monkeypatch, capsys, small_disk / "home")
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    texts = [f"{number:05d}" * 20 for number in range(2000)]
-    folder = write_job(tmp_path / "shop", {"text": texts})
-    file = write_job(tmp_path / "answers", {"text": texts, "prediction": texts}) / "queries.parquet"
+    cli, folder, file = answers_on_small_disk
     data = JobData(small_disk / "home", "shop")
     assert cli("import", folder, file).code == 0
     for leave in (0, 10_000, 40_000, 100_000, 200_000, 300_000, 500_000):
         filler = fill(small_disk, leave)
-        failed = cli("forget", folder, f"text={texts[7]}", "--yes")
+        failed = cli("forget", folder, f"text={ANSWERED[7]}", "--yes")
         assert (failed.code, imported(data)) == (1, 2000)
         assert re.search("the disk is full|No space left on device", failed.err.splitlines()[-1]), failed.err
         filler.unlink()
-    assert cli("forget", folder, f"text={texts[7]}", "--yes").code == 0
+    assert cli("forget", folder, f"text={ANSWERED[7]}", "--yes").code == 0
     assert imported(data) == 1999
 
 

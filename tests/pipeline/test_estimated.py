@@ -12,7 +12,7 @@ from batchinfer.cache import chunks
 from batchinfer.cache.store import Store
 from batchinfer.core.home import JobData
 from batchinfer.core.records import Failure, Generation, Prompt
-from batchinfer.engines.protocol import EngineInfo, Task
+from batchinfer.engines.protocol import Task
 from batchinfer.errors import UsageError
 from batchinfer.job.reader import Job
 from batchinfer.pipeline import generate
@@ -20,7 +20,7 @@ from batchinfer.pipeline.plan import PROBED, plan, probe
 from batchinfer.pipeline.run import run
 from batchinfer.planning.prepare import Options
 from tests.factories import LENIENT, Quiet, imports_job
-from tests.in_process import InProcess
+from tests.in_process import Clocked
 from tests.tiny import Cli, make_job, model_folder
 
 KINDS = {"brief": 3, "short": 3, "long": 60}  # tokens of an answer
@@ -29,21 +29,12 @@ ROOM = {"max_num_seqs": 1}  # prompts that the engine below works on at a time
 TEMPLATE = {"template": "{{ kind }}: {{ text }}", "format": "completion"}
 
 
-class TimedEngine(InProcess):
+class TimedEngine(Clocked):
     """Answers at once, and lets the time pass that computing would have taken: so much for each token."""
 
     def __init__(self) -> None:
-        self.now = 100.0
+        super().__init__()
         self.asked: list[str] = []
-
-    def monotonic(self) -> float:
-        return self.now
-
-    def start(self) -> None:
-        """Nothing is loaded."""
-
-    def wait_ready(self) -> EngineInfo:
-        return EngineInfo(max_model_len=1000, max_in_flight=8, description="a clock")
 
     def generate(self, task: Task, prompts: Iterable[Prompt]) -> Iterator[Generation | Failure]:
         for prompt in prompts:

@@ -13,7 +13,7 @@ import pytest
 from batchinfer.core.home import JobData
 from batchinfer.core.records import Failure, Generation, Prompt
 from batchinfer.engines import vllm_source
-from batchinfer.engines.protocol import EngineInfo, Task
+from batchinfer.engines.protocol import Task
 from batchinfer.errors import Interrupted, ModelError, UsageError
 from batchinfer.job import reader
 from batchinfer.job.reader import Job
@@ -24,27 +24,19 @@ from batchinfer.pipeline.tune import TuneReport, tune, variants_for, with_best
 from batchinfer.pipeline.variants import usual_variants, wanted_variants
 from batchinfer.planning.prepare import Options
 from tests.factories import LENIENT, Quiet, imports_job
-from tests.in_process import InProcess
+from tests.in_process import Clocked
 from tests.tiny import Cli, make_job, numbered, stored
 
 ROWS = 8
 Speed = Callable[[Mapping[str, Any]], float]
 
 
-class PacedEngine(InProcess):
+class PacedEngine(Clocked):
     """Answers at once, and lets the time pass that so many rows per second take."""
 
     def __init__(self, rate: float) -> None:
-        self.now, self._rate = 100.0, rate
-
-    def monotonic(self) -> float:
-        return self.now
-
-    def start(self) -> None:
-        """Nothing is loaded."""
-
-    def wait_ready(self) -> EngineInfo:
-        return EngineInfo(max_model_len=1000, max_in_flight=8, description="a clock")
+        super().__init__()
+        self._rate = rate
 
     def generate(self, task: Task, prompts: Iterable[Prompt]) -> Iterator[Generation | Failure]:
         for prompt in prompts:

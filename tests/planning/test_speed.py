@@ -13,6 +13,13 @@ from batchinfer.planning.speed import USUAL, LoadTime, Speed, Work
 
 ROOM = 10  # rows of each chunk here
 PROMPT, OUTPUT = 0.002, 0.03  # seconds for a token
+WHOLE = {
+    "model": "m",
+    "rows_per_second": 5.0,
+    "engine_load_seconds": 10.0,
+    "seconds": 40.0,
+    "generation_seconds": 28.0,
+}  # of a run's report
 
 
 def chunk(prompt: int, output: int, *, noise: float = 1.0, cached: int = 0) -> ChunkTime:
@@ -105,34 +112,20 @@ def test_an_engine_with_few_prompts_is_slower_for_each() -> None:
 
 def test_a_run_takes_more_than_its_generation() -> None:
     """Loading, reading the list and publishing, by the median of runs of that model; of older runs loading is known."""
-    whole = {
-        "model": "m",
-        "rows_per_second": 5.0,
-        "engine_load_seconds": 10.0,
-        "seconds": 40.0,
-        "generation_seconds": 28.0,
-    }
     older = {"model": "m", "rows_per_second": 5.0, "engine_load_seconds": 9.0, "seconds": 40.0}
     other = {"model": "x", "rows_per_second": 5.0, "engine_load_seconds": 99.0}
     nothing = {"model": "m", "rows_per_second": None, "engine_load_seconds": 0.0, "seconds": 1.0}
-    waited = whole | {"seconds": 3640.0, "waiting_seconds": 3600.0}
-    assert load_seconds([nothing, other, whole, waited, older], "m") == [12.0, 12.0, 9.0]
+    waited = WHOLE | {"seconds": 3640.0, "waiting_seconds": 3600.0}
+    assert load_seconds([nothing, other, WHOLE, waited, older], "m") == [12.0, 12.0, 9.0]
     assert load_seconds([other], "m") == []
 
 
 def test_evaluations_tell_what_loading_takes_where_no_run_does() -> None:
     """They load the same model, and publish nothing."""
-    whole = {
-        "model": "m",
-        "rows_per_second": 5.0,
-        "engine_load_seconds": 10.0,
-        "seconds": 40.0,
-        "generation_seconds": 28.0,
-    }
     aside = {"arm": "job", "model": "m", "engine_load_seconds": 8.0, "generated": 20}
     other = aside | {"model": "x"}
     assert load_seconds([aside, other], "m") == [8.0]
-    assert load_seconds([aside, whole], "m") == [12.0]
+    assert load_seconds([aside, WHOLE], "m") == [12.0]
 
 
 def test_loading_is_as_uncertain_as_it_was() -> None:
