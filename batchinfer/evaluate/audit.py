@@ -228,8 +228,7 @@ def _positive(spec: JobSpec) -> str:
 
 def choices_looked_at(spec: JobSpec) -> Sequence[str]:
     """The choices whose scores are looked at: of two, one says all."""
-    choices = spec.output.choices or []
-    return [_positive(spec)] if spec.eval.positive or len(choices) == 2 else choices  # noqa: PLR2004 - two
+    return (spec.output.choices or []) if spec.positive is None else [spec.positive]
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,7 +20,6 @@ from batchinfer.evaluate.report import ArmReport, Calibration, CutOff, EvalRepor
 from batchinfer.evaluate.stats import Floats
 from batchinfer.job.reader import Job
 
-TWO = 2
 Answers = dict[bytes, ArmAnswer]
 """An arm's answers by the hash of the lookup key."""
 
@@ -49,8 +48,7 @@ def tested(experiment: Experiment, found: Sequence[Answers], chosen: int) -> Tes
 
 def cut_off_of(job: Job, experiment: Experiment, answers: Answers) -> CutOff | None:
     """The best cut-off of the chosen arm's scores, for two choices, or for one of several that eval.positive names."""
-    choices = job.spec.output.choices or []
-    positive = job.spec.eval.positive or (choices[0] if len(choices) == TWO else None)
+    positive = job.spec.positive
     if positive is None:
         return None
     shares: dict[bool, tuple[Floats, NDArray[np.bool_]]] = {}

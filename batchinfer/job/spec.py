@@ -272,6 +272,14 @@ class JobSpec(Section):
     )
 
     @property
+    def positive(self) -> str | None:
+        """The choice whose score says all: that of eval.positive, or of two choices the first; None where there is none."""
+        if self.eval.positive is not None:
+            return self.eval.positive
+        choices = self.output.choices or []
+        return choices[0] if len(choices) == 2 else None  # noqa: PLR2004 - one and the other
+
+    @property
     def keep(self) -> Keep:
         """What `keep_versions` says."""
         kept = self.keep_versions

@@ -32,8 +32,6 @@ from batchinfer.versions.layout import PREDICTIONS, version_column
 from batchinfer.versions.manifest import Manifest
 from batchinfer.versions.pointers import open_served
 
-TWO = 2  # choices, of which one score says all
-
 
 @dataclass(frozen=True, slots=True)
 class OtherJob:
@@ -204,6 +202,6 @@ def _score(manifest: Manifest) -> str:
     """SQL for what a version says of a row in one number: of two choices always the first one's score."""
     output: dict[str, Any] = json.loads(manifest.spec.sections.get("output", "{}"))
     choices = output.get("choices") or []
-    if CALIBRATION in manifest.files or len(choices) != TWO:
+    if CALIBRATION in manifest.files or len(choices) != 2:  # noqa: PLR2004 - one and the other
         return "score"
     return f"(scores ->> {literal(json_path(choices[0]))})::DOUBLE"

@@ -205,11 +205,9 @@ def _course(
 
 
 def _positive(job: Job) -> int | None:
-    """The place of the choice whose score an area is about: that of eval.positive, or of two choices the first."""
-    choices, named = job.spec.output.choices or [], job.spec.eval.positive
-    if named is not None:
-        return choices.index(named)
-    return 0 if len(choices) == 2 else None  # noqa: PLR2004 - one and the other
+    """The place of the choice whose score an area is about; None where there is none."""
+    choices, positive = job.spec.output.choices or [], job.spec.positive
+    return None if positive is None else choices.index(positive)
 
 
 def _provenance(
