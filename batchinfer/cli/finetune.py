@@ -13,7 +13,7 @@ import click
 from batchinfer.cli.opening import open_job
 from batchinfer.cli.options import input_option, job_argument, json_option
 from batchinfer.cli.tables import percent, table
-from batchinfer.cli.terminal import emit, tell
+from batchinfer.cli.terminal import LINE_SECONDS, emit, tell
 from batchinfer.errors import MissingExtra, UsageError
 
 if TYPE_CHECKING:
@@ -23,8 +23,6 @@ if TYPE_CHECKING:
     from batchinfer.training.merge import MergeReport
     from batchinfer.training.records import Scored, Step
     from batchinfer.training.worth import Worth
-
-LINE_SECONDS = 10.0
 
 
 @click.command("finetune")

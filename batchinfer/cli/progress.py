@@ -13,11 +13,10 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 
 from batchinfer.cli.tables import percent
-from batchinfer.cli.terminal import Terminal
+from batchinfer.cli.terminal import LINE_SECONDS, Terminal
 from batchinfer.engines.protocol import NodeWork
 from batchinfer.pipeline.progress import Progress
 
-LINE_SECONDS = 10.0
 DRAWS_PER_SECOND = 4
 MINUTE = 60
 MOST_NODES = 8  # whose rates are shown

@@ -27,6 +27,7 @@ from batchinfer.cli.terminal import dim, emit, tell, teller, warn
 from batchinfer.cli.values import Integer, PathText, Positive
 from batchinfer.core.columns import query_text
 from batchinfer.core.cost import money_text
+from batchinfer.core.signals import STOP_SECONDS
 from batchinfer.errors import BatchinferError, GateFailed, SpecError, UsageError, counted
 
 if TYPE_CHECKING:
@@ -180,7 +181,7 @@ def _only(refresh: str | None, job: Job) -> tuple[str, str] | None:
 @click.option(
     "--stop-seconds",
     type=Positive(),
-    default=30.0,
+    default=STOP_SECONDS,
     show_default=True,
     metavar="S",
     help="Seconds that prompts in flight have to finish after Ctrl-C or SIGTERM.",

@@ -12,6 +12,8 @@ import click
 from batchinfer.core.output import OutputFile
 from batchinfer.core.records import Info
 
+LINE_SECONDS = 10.0  # between two lines of how it goes, where no terminal shows a bar
+
 
 def emit(value: Any, as_json: bool, text: Callable[[], None]) -> None:
     """Prints a result, for a machine or for a person."""

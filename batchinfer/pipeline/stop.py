@@ -10,10 +10,9 @@ from collections.abc import Callable, Iterator
 from types import FrameType
 
 from batchinfer.core.records import Info
-from batchinfer.core.signals import forget, meant, raising
+from batchinfer.core.signals import STOP_SECONDS, forget, meant, raising
 from batchinfer.errors import Interrupted, Stopped
 
-STOP_SECONDS = 30.0  # that what is in flight has after a signal, unless a caller says otherwise
 SAY_SECONDS = 1.0  # after which a notice is printed, whatever the run waits for
 HOW_TO_GO_ON = "Run the same command again to go on from here; nothing committed is lost."
 

@@ -20,6 +20,7 @@ from batchinfer.core.database import scratch_database
 from batchinfer.core.home import JobData
 from batchinfer.core.long_texts import LongTexts
 from batchinfer.core.records import Info
+from batchinfer.core.signals import STOP_SECONDS
 from batchinfer.errors import BatchinferError, UsageError, counted, did_you_mean
 from batchinfer.inputs import misses
 from batchinfer.inputs.files import list_columns, list_files, open_list
@@ -69,7 +70,7 @@ class Options:
     purpose: str | None = None
     max_hours: float | None = None
     budget: float | None = None
-    stop_seconds: float = 30.0
+    stop_seconds: float = STOP_SECONDS
     publish: bool = True
     retry_failed: bool = False
     refresh: bool = False
