@@ -201,9 +201,7 @@ def _prepared(job: Job, data: JobData, options: Options, info: Info, *, writes: 
         load_list(query_list, job, data, question, large)
         if writes:
             data.bind(job.path)
-        store = _store(data, scratch, writes=writes)
-        if store.path == data.cache and not data.is_writable and imports.outdated(store, query_list.source):
-            store = store.copied(scratch)
+        store = _store(data, scratch, query_list, writes=writes)
         if store.has_long_texts():
             texts.add_source(store.long_texts)
         fingerprint = _fingerprint(spec, question, large)
@@ -211,11 +209,7 @@ def _prepared(job: Job, data: JobData, options: Options, info: Info, *, writes: 
         for each in (question, large):
             if writes and each is not None:
                 _reread(workspace, each)
-        if options.despite_people:
-            workspace.verdicts.ignore()
-        else:
-            _rebuild_lookups(workspace, data, info, is_own=writes or store.path != data.cache)
-            workspace.verdicts.resolve(store, query_list)
+        _resolve_verdicts(workspace, options, info, is_own=writes or store.path != data.cache)
         plan = Plan(workspace, question.parser_id if question else "", selection)
         cascade = _cascade(workspace, plan, question, large)
         yield Prepared(
@@ -284,13 +278,25 @@ def _template_values(query_list: QueryList, prompt_keys: Sequence[bytes]) -> dic
     }
 
 
-def _store(data: JobData, scratch: Path, *, writes: bool) -> Store:
-    """The job's cache, up to date; who only reads makes none."""
-    if not writes:
-        return Store(data.cache).for_reading(scratch)
-    store = Store(data.cache, patience=WRITER_PATIENCE)
-    store.create_or_migrate()
+def _store(data: JobData, scratch: Path, query_list: QueryList, *, writes: bool) -> Store:
+    """The job's cache, up to date. Who only reads makes none, and has a copy of one that must be changed and cannot be."""
+    if writes:
+        store = Store(data.cache, patience=WRITER_PATIENCE)
+        store.create_or_migrate()
+        return store
+    store = Store(data.cache).for_reading(scratch)
+    if store.path == data.cache and not data.is_writable and imports.outdated(store, query_list.source):
+        return store.copied(scratch)
     return store
+
+
+def _resolve_verdicts(workspace: Workspace, options: Options, info: Info, *, is_own: bool) -> None:
+    """What people said of the list's rows, unless the model is to be asked whatever they said. is_own: as below."""
+    if options.despite_people:
+        workspace.verdicts.ignore()
+        return
+    _rebuild_lookups(workspace, workspace.data, info, is_own=is_own)
+    workspace.verdicts.resolve(workspace.store, workspace.query_list)
 
 
 def _rebuild_lookups(workspace: Workspace, data: JobData, info: Info, *, is_own: bool) -> None:
