@@ -43,7 +43,11 @@ UNKNOWN_GPU = Gpu("", "", "GPU", 0)  # of a cluster: which one it is, the node k
 
 @dataclass(frozen=True, slots=True)
 class Node:
-    """A machine of a cluster. gpus, cpus: what Ray counts there, used or not."""
+    """A machine of a cluster.
+
+    name: what Ray calls it.
+    gpus, cpus: what Ray counts there, used or not.
+    """
 
     name: str
     gpus: int

@@ -196,7 +196,7 @@ class EvalReport:
 
 
 @dataclass(frozen=True, slots=True)
-class Result:
+class GoldenAnswer:
     """An arm's answer to a golden row.
 
     arm: its name.
@@ -229,7 +229,7 @@ def _text(value: object) -> str:
     return json.dumps(value, ensure_ascii=False)
 
 
-def write_report(folder: Path, report: EvalReport, results: Sequence[Result]) -> None:
+def write_report(folder: Path, report: EvalReport, results: Sequence[GoldenAnswer]) -> None:
     """Writes report.json, results.parquet and, with scores, reliability.svg into a folder that is made for them.
 
     Raises StoreError.

@@ -80,7 +80,7 @@ class TuneReport:
 
 
 @dataclass(slots=True)
-class _Candidate:
+class _Trial:
     """Options that are tried.
 
     options: of the engine, beside the job's own.
@@ -94,20 +94,20 @@ class _Candidate:
     rows: int = 0
     problem: str | None = None
 
-    def gains(self, own: _Candidate) -> list[float]:
+    def gains(self, own: _Trial) -> list[float]:
         """Over the job's own options, in each round that both were tried in."""
         return [rate / own.rates[number] - 1 for number, rate in self.rates.items() if number in own.rates]
 
-    def gain(self, own: _Candidate) -> float:
+    def gain(self, own: _Trial) -> float:
         """Over all rounds: the geometric mean."""
         gains = self.gains(own)
         return math.exp(statistics.fmean(math.log1p(gain) for gain in gains)) - 1 if gains else -1.0
 
-    def spread(self, own: _Candidate) -> float:
+    def spread(self, own: _Trial) -> float:
         gains = self.gains(own)
         return max(gains) - min(gains) if len(gains) >= FEWEST_ROUNDS else math.inf
 
-    def report(self, own: _Candidate) -> TriedOptions:
+    def report(self, own: _Trial) -> TriedOptions:
         if not self.rates:
             return TriedOptions(self.options, self.rows, None, None, None, self.problem)
         spread = self.spread(own)
@@ -124,8 +124,8 @@ class _Tuning:
     ) -> None:
         """rows: of a trial in the first round. left: prompts that the cache has no answer for."""
         self._job, self._rows, self._ask, self._info = job, rows, ask, info
-        self.own = _Candidate({})
-        self.everyone = [self.own, *(_Candidate(dict(each)) for each in options)]
+        self.own = _Trial({})
+        self.everyone = [self.own, *(_Trial(dict(each)) for each in options)]
         self._others = self.everyone[1:]
         self.left, self.generated = left, 0
 
@@ -147,25 +147,25 @@ class _Tuning:
         rows = min(self._rows, self.left // len(alive))
         if rows < FEWEST_ROWS:
             return False
-        for candidate in alive if number % 2 == 0 else reversed(alive):
-            self._try(candidate, number, rows)
+        for trial in alive if number % 2 == 0 else reversed(alive):
+            self._try(trial, number, rows)
         self._others = [each for each in self._others if each.problem is None]
         return True
 
-    def _try(self, candidate: _Candidate, number: int, rows: int) -> None:
-        self._info(f"Round {number + 1}: {options_text(candidate.options)}, {counted(rows, 'prompt')} ...")
+    def _try(self, trial: _Trial, number: int, rows: int) -> None:
+        self._info(f"Round {number + 1}: {options_text(trial.options)}, {counted(rows, 'prompt')} ...")
         try:
-            report = self._ask(_with_options(self._job, candidate.options), rows)
+            report = self._ask(_with_options(self._job, trial.options), rows)
         except ModelError as exc:
-            if candidate is self.own:
+            if trial is self.own:
                 raise
-            candidate.problem = str(exc)
-            self._info(f"{options_text(candidate.options)}: left out. {exc}")
+            trial.problem = str(exc)
+            self._info(f"{options_text(trial.options)}: left out. {exc}")
             return
         self.left, self.generated = report.remaining, self.generated + report.generated
-        candidate.rows += rows
+        trial.rows += rows
         if report.rows_per_second:
-            candidate.rates[number] = report.rows_per_second
+            trial.rates[number] = report.rows_per_second
 
     def _halve(self) -> None:
         """Keeps the faster half, each of which is asked twice as much in the next round."""
@@ -181,7 +181,7 @@ class _Tuning:
             if each.gain(self.own) > 0 and not together.keys() & each.options.keys():
                 together |= each.options
         if all(together != each.options for each in self._others) and together:
-            self._others.append(_Candidate(together))
+            self._others.append(_Trial(together))
             self.everyone.append(self._others[-1])
 
     def _is_settled(self) -> bool:
@@ -191,7 +191,7 @@ class _Tuning:
         winning = [each.gain(self.own) > each.spread(self.own) for each in self._others]
         return not any(winning) or len(self._others) == 1
 
-    def best(self) -> _Candidate:
+    def best(self) -> _Trial:
         """The one with the largest gain that is more than its spread; the job's own where there is none."""
         sure = [each for each in self.everyone if each.gain(self.own) > each.spread(self.own)]
         return max(sure, key=lambda each: each.gain(self.own), default=self.own)
