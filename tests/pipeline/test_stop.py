@@ -85,6 +85,20 @@ def test_a_deadline_is_a_request() -> None:
     assert not Stop(1000.0, said.append).requested()
 
 
+def test_a_bound_that_the_last_answers_passed_ends_nothing() -> None:
+    """The run is done then. Whoever asks for the end by a signal gets it, whether anything was left or not."""
+    bound = Stop(1e-12, lambda _: None)
+    bound.requested()
+    bound.check_end(is_done=True)
+    with pytest.raises(Stopped):
+        bound.check_end(is_done=False)
+    signalled = Stop(None, lambda _: None)
+    signalled.check_end(is_done=False)
+    signalled.request(Interrupted("Stopped by Ctrl-C."), "")
+    with pytest.raises(Interrupted):
+        signalled.check_end(is_done=True)
+
+
 @pytest.fixture
 def shop(tmp_path: Path, tiny: Path) -> tuple[Job, JobData]:
     """A job of a thousand rows."""
