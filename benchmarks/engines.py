@@ -21,7 +21,7 @@ import tempfile
 import time
 import urllib.request
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,7 @@ import yaml
 from batchinfer.core.home import JobData
 from batchinfer.core.records import Continuation, Failure, Generation, Prompt
 from batchinfer.engines import bundled
+from batchinfer.engines.adapter import adapter_modules
 from batchinfer.engines.devices import place_here
 from batchinfer.engines.environment import WITHOUT_VISION
 from batchinfer.engines.openai import openai_engine
@@ -63,11 +64,12 @@ Results = dict[bytes, Generation | Failure]
 class VllmServer:
     """vLLM's server, that can be killed and started again at its port.
 
-    model: the model's folder. log: where it prints to.
+    model: the model's folder. log: where it prints to. adapter: the folder of one that it serves beside the model.
     """
 
     model: Path
     log: Path
+    adapter: Path | None = None
     port: int = 0
     process: subprocess.Popen[bytes] | None = field(default=None)
 
@@ -86,6 +88,9 @@ class VllmServer:
             "structured-outputs-config": '{"backend": "xgrammar", "disable_any_whitespace": true}',
         }  # fmt: skip
         flags = [text for name, value in options.items() for text in (f"--{name}", str(value))]
+        if self.adapter is not None:
+            flags += ["--enable-lora", "--max-lora-rank", "8", "--lora-modules", f"adapter={self.adapter}"]
+            flags += ["--lora-target-modules", *adapter_modules(str(self.adapter))]
         command = [sys.executable, "-m", "vllm.entrypoints.openai.api_server", *flags, "--enforce-eager"]
         path = os.pathsep.join([str(WITHOUT_VISION), os.environ.get("PYTHONPATH", "")])
         settings = {"VLLM_NO_USAGE_STATS": "1", "VLLM_CPU_NUM_OF_RESERVED_CPU": "0", "HF_HUB_OFFLINE": "1"}
@@ -115,9 +120,9 @@ class VllmServer:
 
 
 @contextlib.contextmanager
-def vllm_server(model: Path, log: Path) -> Iterator[VllmServer]:
+def vllm_server(model: Path, log: Path, adapter: Path | None = None) -> Iterator[VllmServer]:
     """One that answers, until the end."""
-    server = VllmServer(model, log)
+    server = VllmServer(model, log, adapter)
     server.start()
     try:
         server.wait()
@@ -133,9 +138,10 @@ class Case:
     task: Task
     prompts: list[Prompt]
 
-    def ask(self, engine: Engine) -> Results:
-        """What an engine says."""
-        return {result.prompt_key or b"": result for result in engine.generate(self.task, iter(self.prompts))}
+    def ask(self, engine: Engine, adapter: Path | None = None) -> Results:
+        """What an engine says. adapter: the folder of one that changes the model."""
+        task = self.task if adapter is None else replace(self.task, adapter=str(adapter))
+        return {result.prompt_key or b"": result for result in engine.generate(task, iter(self.prompts))}
 
 
 def make_cases(model: Path, rows: int) -> dict[str, Case]:
@@ -184,11 +190,12 @@ def _is_same(one: Any, other: Any) -> bool:
     ) and all(abs(mine - theirs) <= NEAR for mine, theirs in pairs)  # fmt: skip
 
 
-def server_engine(url: str, folder: Path, model: Path, **more: Any) -> Engine:
-    """The engine of a job that asks a server. more: of its section engine."""
+def server_engine(url: str, folder: Path, model: Path, adapter: Path | None = None, **more: Any) -> Engine:
+    """The engine of a job that asks a server. adapter: the folder of the model's. more: of its section engine."""
     job = make_server_job(folder, 1, model, base_url=url, **more)
     assert isinstance(job.spec.engine, OpenAISpec)
-    return openai_engine(job, job.spec.engine, EngineConfig(str(model)), print, lambda: None)
+    config = EngineConfig(str(model), adapter=None if adapter is None else str(adapter))
+    return openai_engine(job, job.spec.engine, config, print, lambda: None)
 
 
 def make_server_job(folder: Path, rows: int, model: Path, **more: Any) -> Job:
