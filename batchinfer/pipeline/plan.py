@@ -26,7 +26,7 @@ from batchinfer.planning.prepare import Options, Prepared, prepare, quiet
 from batchinfer.planning.rates import RUNS
 from batchinfer.planning.shown_rows import tell_shown_rows
 from batchinfer.publish.caution import tell_list
-from batchinfer.publish.release import read_known
+from batchinfer.publish.judging import read_known
 
 PROBED = 32  # prompts
 

@@ -18,8 +18,9 @@ from batchinfer.pipeline.report import RunReport, refusal
 from batchinfer.planning.prepare import Options, Prepared, holding_run_lock, prepare_to_write
 from batchinfer.publish.build import RunFacts
 from batchinfer.publish.caution import Consent, confirm_list
+from batchinfer.publish.judging import Known, read_known
 from batchinfer.publish.refused import CandidateReport, release_candidate
-from batchinfer.publish.release import Known, Release, read_known, release
+from batchinfer.publish.release import Release, release
 from batchinfer.versions.manifest import Forced
 
 

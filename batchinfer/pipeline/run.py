@@ -27,7 +27,8 @@ from batchinfer.planning.loadable import check_models
 from batchinfer.planning.prepare import Options, Prepared, holding_run_lock, prepare_to_write
 from batchinfer.planning.shown_rows import tell_shown_rows
 from batchinfer.publish.caution import Consent, confirm_list, tell_list
-from batchinfer.publish.release import Known, Release, read_known
+from batchinfer.publish.judging import Known, read_known
+from batchinfer.publish.release import Release
 
 MOSTLY = 0.5  # regenerating a larger share than this of what was cached is asked about first
 

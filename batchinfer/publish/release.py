@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,24 +19,14 @@ from batchinfer.core.person import Person
 from batchinfer.core.reasons import FailureReason
 from batchinfer.core.records import Check, Info
 from batchinfer.errors import StoreError
-from batchinfer.inputs.parquet import ListSource
-from batchinfer.job.reader import Job
 from batchinfer.job.spec import JobSpec
-from batchinfer.publish import audited, build, evidence, gate, golden, lookup_index, matcher, sliced
+from batchinfer.publish import build, lookup_index, matcher
 from batchinfer.publish.build import RunFacts
 from batchinfer.publish.candidate import Candidate
 from batchinfer.publish.caution import Consent, check_not_empty, confirm_removal, remember_list
-from batchinfer.publish.columns import check_columns
 from batchinfer.publish.contents import Contents
-from batchinfer.publish.embeddings import embeddings_of
-from batchinfer.publish.emptied import count_emptied
-from batchinfer.publish.fairness import Fairness
-from batchinfer.publish.gate import Figures
-from batchinfer.publish.golden import Golden, Score
-from batchinfer.publish.inference import Precision
+from batchinfer.publish.judging import Known, judge_candidate
 from batchinfer.publish.matcher import Terms
-from batchinfer.publish.precision import SampledPrecision
-from batchinfer.publish.recall import measure_recall
 from batchinfer.publish.spent import version_cost
 from batchinfer.versions import folders, pointers, retention
 from batchinfer.versions.answers_cost import VersionCost
@@ -47,7 +36,6 @@ from batchinfer.versions.retention import Removed
 
 if TYPE_CHECKING:  # what learns is loaded for jobs with a student alone
     from batchinfer.publish.student_report import VersionStudent
-    from batchinfer.student.embeddings import Embeddings
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,33 +77,6 @@ class Release:
         return [check for check in self.checks if not check.passed]
 
 
-@dataclass(frozen=True, slots=True)
-class Known:
-    """What the gate holds a candidate against, out of files that the job names.
-
-    golden: the job's golden rows, if it has some.
-    embeddings: reads those that a student is learned on, as late as that, since they may be large; None gives none.
-    lists: a digest of the lists of terms and sentences that an audit asks; None where the gate does not look at them.
-    """
-
-    golden: Golden | None = None
-    lists: str | None = None
-    embeddings: Callable[[], Embeddings | None] = lambda: None
-
-
-def read_known(job: Job, source: ListSource) -> Known:
-    """What publishing will need, looked at before hours of work: golden rows, columns to audit and of aliases, a matcher's libraries.
-
-    source: the job's list. Raises InputError, SpecError or MissingExtra.
-    """
-    if job.spec.match is not None:
-        matcher.need_libraries()
-    embeddings_of(job)
-    check_columns(job, source)
-    lists = audited.digest_lists(job) if job.spec.gate.audit else None
-    return Known(golden.read_golden(job, source.key), lists, partial(embeddings_of, job))
-
-
 def release(
     data: JobData,
     workspace: Workspace,
@@ -152,7 +113,7 @@ def release(
             info("Building the version ...")
             candidate.write(draft / PREDICTIONS)
             student = _add_student(candidate, workspace, known, before, draft, info)
-            checks = _judged(data, candidate, workspace, run, failed, known)
+            checks = judge_candidate(data, candidate, workspace, run, failed, known)
             passed = forced is not None or all(check.passed for check in checks)
             if passed:
                 check_not_empty(candidate.contents.entries, consent)
@@ -162,12 +123,11 @@ def release(
             manifest = build.manifest_of(
                 candidate, checks, version=version, run=run, parent=parent, forced=forced, student=student, cost=cost
             )
-            outcome = Release(version, candidate.contents, tuple(checks), student=student, cost=cost)
-            outcome = (
-                replace(outcome, rejected=_reject(data, draft, manifest), reasons=candidate.failure_reasons())
-                if version is None
-                else replace(outcome, match=_publish(data, workspace, draft, version, manifest, info))
-            )
+            told = Release(version, candidate.contents, tuple(checks), student=student, cost=cost)
+            if version is None:
+                outcome = replace(told, rejected=_reject(data, draft, manifest), reasons=candidate.failure_reasons())
+            else:
+                outcome = replace(told, match=_publish(data, workspace, draft, version, manifest, info))
     removed = retention.retain(data, workspace.spec.keep, info)
     return replace(outcome, pinned=pinned_instead(data, info), removed=removed)
 
@@ -181,50 +141,6 @@ def _add_student(
     from batchinfer.publish.student import add_student
 
     return add_student(candidate, workspace, known, before, draft, info)
-
-
-def _judged(
-    data: JobData, candidate: Candidate, workspace: Workspace, run: RunFacts, failed: int, known: Known
-) -> list[Check]:
-    """What the gate says of a candidate, with examples of what it refuses."""
-    score = Score() if known.golden is None else golden.score(candidate, known.golden, evidence.MOST)
-    precision = _precision(data, candidate, workspace)
-    recall = None
-    if workspace.spec.gate.recall is not None:
-        recall = measure_recall(workspace, known.golden, candidate.entries_sql)
-    contents, query_list = candidate.contents, workspace.query_list
-    fairness = _fairness(data, candidate, workspace, run, known)
-    figures = Figures(
-        keys=query_list.lookups, covered=contents.covered, attempted=query_list.unique + query_list.bad,
-        failed=failed + query_list.bad, entries=contents.entries, carried=contents.carried, served=contents.served,
-        missing=contents.missing, changed=contents.changed, to_review=contents.to_review, unseen=contents.unseen,
-        golden=score.rows, right=score.right,
-        emptied=count_emptied(workspace.db, candidate.entries_sql, workspace.spec),
-    )  # fmt: skip
-    return evidence.attach(
-        gate.judge(workspace.spec.gate, figures, fairness, precision, recall, candidate.calibration),
-        candidate,
-        score.wrong,
-    )
-
-
-def _fairness(data: JobData, candidate: Candidate, workspace: Workspace, run: RunFacts, known: Known) -> Fairness:
-    """What is known of groups, if the gate asks for it: slices of the candidate, and the audit that asked as it was asked."""
-    spec = workspace.spec
-    if not spec.gate.audit:
-        return Fairness()
-    slices = sliced.audit_list(workspace, candidate.entries_sql, known.golden).slices if spec.audit.slices else ()
-    if known.lists is None or run.fingerprint is None or run.parser is None:
-        return Fairness(slices, asks=spec.audit.asks)
-    settings = audited.settings_of(spec, known.lists, run.fingerprint, run.parser)
-    return Fairness(slices, spec.audit.asks, audited.read_audit(data, settings))
-
-
-def _precision(data: JobData, candidate: Candidate, workspace: Workspace) -> Precision | None:
-    """Of a candidate, if its gate asks for it."""
-    if workspace.spec.gate.precision is None:
-        return None
-    return SampledPrecision(workspace, data, candidate.withheld_sql).measure(candidate.entries_sql)
 
 
 def _publish(

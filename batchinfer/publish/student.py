@@ -32,7 +32,7 @@ from batchinfer.versions.layout import STUDENT
 from batchinfer.versions.manifest import Manifest
 
 if TYPE_CHECKING:  # which imports this module, for jobs with a student
-    from batchinfer.publish.release import Known
+    from batchinfer.publish.judging import Known
 
 LEAST_SPREAD = 1e-6  # of scores, below which there is nothing to learn
 

@@ -14,7 +14,7 @@ from batchinfer.pipeline.plan import plan
 from batchinfer.pipeline.publish import publish_prepared
 from batchinfer.planning.prepare import Options
 from batchinfer.publish.caution import Consent
-from batchinfer.publish.release import read_known
+from batchinfer.publish.judging import read_known
 from batchinfer.versions import folders
 from batchinfer.versions.layout import MANIFEST
 from tests.factories import Quiet, World, model_job
