@@ -43,15 +43,8 @@ from typing import Any
 
 import platformdirs
 
-from batchinfer.core.files import (
-    DAMAGE,
-    fault_of_path,
-    os_errors,
-    read_small,
-    why_damaged,
-    why_unread,
-    write_atomically,
-)
+from batchinfer.core.files import fault_of_path, os_errors, write_atomically
+from batchinfer.core.job_record import RECORD, read_record
 from batchinfer.core.keys import JOB_NAME
 from batchinfer.core.locks import lock, lock_in_turn
 from batchinfer.core.records import Info
@@ -60,7 +53,7 @@ from batchinfer.errors import Busy, NotFound, StoreError, UsageError, shortened
 VARIABLE = "BATCHINFER_HOME"
 REMOVED = ".removed"
 CALIBRATION = "calibration.json"  # also the name of a version's file
-PARTS = ("job.json", "CURRENT", "versions")  # a folder with one of them is a job's
+PARTS = (RECORD, "CURRENT", "versions")  # a folder with one of them is a job's
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,18 +196,7 @@ class JobData:
 
     def record(self) -> dict[str, Any]:
         """The content of job.json; empty if there is none."""
-        path = self.folder / "job.json"
-        try:
-            content = json.loads(read_small(path))
-            _check_record(content)
-        except FileNotFoundError:
-            return {}
-        except OSError as exc:
-            raise StoreError(f"{path} cannot be read: {why_unread(exc)}.") from exc
-        except DAMAGE as exc:
-            fix = "Remove it: the next run writes it again, and takes the model's files as they are then."
-            raise StoreError(f"{path} cannot be read: {why_damaged(exc)}. {fix}") from exc
-        return dict(content)
+        return read_record(self.folder / RECORD)
 
     def refresh_since(self, what: str) -> datetime | None:
         """The start of an unfinished refresh of the same; None if there is none."""
@@ -230,7 +212,7 @@ class JobData:
             self.write_record(record)
 
     def write_record(self, record: Mapping[str, Any]) -> None:
-        write_atomically(self.folder / "job.json", json.dumps(record, indent=2).encode())
+        write_atomically(self.folder / RECORD, json.dumps(record, indent=2).encode())
 
     def record_success(self, run_id: int, finished_at: str) -> None:
         """Notes a run that ended well, for those who serve: they do not open the cache."""
@@ -294,19 +276,6 @@ class JobData:
         """
         with lock_in_turn(self.folder / "versions.lock", doing):
             yield
-
-
-def _check_record(content: Any) -> None:
-    """Raises one of DAMAGE for a job.json that this program did not write. What only newer ones know is no fault."""
-    bound, models, refresh, agreed = (content.get(name) for name in ("job_file", "models", "refresh", "list"))
-    if bound is not None and (fault := fault_of_path(Path(bound))) is not None:
-        raise ValueError(f"its job_file {fault}")
-    for identity in (models or {}).values():
-        _ = [identity[name] for name in ("revision", "digest", "adapter_digest")]
-    if refresh is not None:
-        _ = refresh["what"], datetime.fromisoformat(refresh["since"])
-    if agreed is not None:
-        _ = agreed["version"], agreed["place"]
 
 
 def check_job_name(name: str) -> str:
