@@ -28,6 +28,7 @@ from batchinfer.planning.prompts import PromptMaker
 from batchinfer.planning.question import Question
 
 TURN = 64
+NO_DEVICES = Devices("cpu", 0)  # before anything is asked
 
 
 @dataclass(slots=True)
@@ -39,9 +40,10 @@ class AskedArm:
     progress: what asking it came to so far.
     seconds: of generation so far.
     run_id: the number that its answers are stored with; None before it is asked.
-    held: the devices of the engine that answers, and seconds of loading it that are the arm's.
+    devices: of the engine that answers.
     engine: what answers, once it is loaded.
     loading: seconds that that took.
+    own_loading: those of them that count as the arm's, where several have one engine.
     """
 
     arm: Arm
@@ -49,9 +51,10 @@ class AskedArm:
     progress: Progress = field(default_factory=Progress)
     seconds: float = 0.0
     run_id: int | None = None
-    held: tuple[Devices, float] = (Devices("cpu", 0), 0.0)
+    devices: Devices = NO_DEVICES
     engine: EngineInfo | None = None
     loading: float = 0.0
+    own_loading: float = 0.0
 
     @property
     def question(self) -> Question:
@@ -153,7 +156,7 @@ def _recorded(asked: AskedArm, session: Session, devices: Devices, loading: floa
     """
     store, question = asked.prepared.store, asked.question
     asked.run_id = store.start_run(question.fingerprint, question.parts, session.status)
-    asked.held = devices, loading
+    asked.devices, asked.own_loading = devices, loading
     try:
         yield
     finally:
@@ -165,9 +168,8 @@ def _used(asked: AskedArm, session: Session) -> dict[str, Any]:
     about: dict[str, Any] = {"job": session.data.name, str(session.status): session.number, "arm": asked.arm.name}
     about |= {"model": asked.question.identity.label, "engine_load_seconds": round(asked.loading, 3)}
     made = {"generated": asked.progress.generated, "failed": asked.progress.failed}
-    devices, loading = asked.held
-    price, seconds = asked.arm.job.spec.cost, (loading + asked.seconds) * devices.count
-    cost = cost_of(asked.progress, devices.kind, seconds, price.price if price else None)
+    price, seconds = asked.arm.job.spec.cost, (asked.own_loading + asked.seconds) * asked.devices.count
+    cost = cost_of(asked.progress, asked.devices.kind, seconds, price.price if price else None)
     looked_at = {
         name: list(found) for name in ("checked", "unshown") if asked.engine and (found := getattr(asked.engine, name))
     }
