@@ -40,10 +40,8 @@ from benchmarks.servers import ROOT, free_port, running, say, service
 
 ENTRIES, NESTED = 20_000, 5_000
 SIZES = {"large": 15_000_000, "megabyte": 1_000_000}  # bytes of entries, by the first letters of their keys
-CHOICES = {
-    "student": ("yes", "no"),
-    "student-of-many": tuple(f"{number:x<1000}" for number in range(MOST_CHOICES)),
-}  # of students, by the names of their jobs
+# of students, by the names of their jobs
+CHOICES = {"student": ("yes", "no"), "student-of-many": tuple(f"{number:x<1000}" for number in range(MOST_CHOICES))}
 GATE = "{coverage: 0, failures: 1, shrink: 1, changed: 1, carried: 1}"
 GIB = 1024  # MB
 JSON = {"content-type": "application/json"}

@@ -66,10 +66,8 @@ class Lists:
             "--yes",
             "--json",
         ]
-        own = {
-            RATE: str(rate),
-            "TMPDIR": str(self._data.parent),
-        }  # where the locks of devices lie: nobody is waited for
+        # where the locks of devices lie: nobody is waited for
+        own = {RATE: str(rate), "TMPDIR": str(self._data.parent)}
         began, used = time.monotonic(), _of_children()
         done = subprocess.run(command, env=os.environ | own, check=True, capture_output=True, text=True)
         return time.monotonic() - began, _of_children() - used, json.loads(done.stdout)

@@ -34,15 +34,8 @@ settings.register_profile("batchinfer", deadline=None)  # a busy machine is no f
 settings.load_profile("batchinfer")
 
 MODEL = bundled.PREFIX + bundled.NAME
-MODULES = (
-    "down_proj",
-    "gate_proj",
-    "k_proj",
-    "o_proj",
-    "q_proj",
-    "up_proj",
-    "v_proj",
-)  # what the adapters of tests change
+# what the adapters of tests change
+MODULES = ("down_proj", "gate_proj", "k_proj", "o_proj", "q_proj", "up_proj", "v_proj")
 WINDOW = 512
 
 

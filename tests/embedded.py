@@ -17,11 +17,8 @@ from tokenizers.pre_tokenizers import Whitespace
 KNOWN = {
     "fruit": "apple pear plum peach fig", "tool": "hammer saw drill chisel file", "place": "Ulm Bern Graz Linz Wien",
 }  # fmt: skip
-OTHERS = {
-    "fruit": ["quince", "cherry"],
-    "tool": ["pliers", "rasp"],
-    "place": ["Basel", "Jena"],
-}  # in no list of the tests
+# in no list of the tests
+OTHERS = {"fruit": ["quince", "cherry"], "tool": ["pliers", "rasp"], "place": ["Basel", "Jena"]}
 WORDS = [word for kind in KNOWN for word in (*KNOWN[kind].split(), *OTHERS[kind])]
 UNKNOWN = "[UNK]"
 SIZE = 8  # dimensions

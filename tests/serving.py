@@ -79,9 +79,8 @@ class Server:
                 env={**os.environ, "PYTHONPATH": str(ROOT), "TMPDIR": str(self.folder)},
             )  # fmt: skip
         eventually(lambda: self._status("/readyz") in ((200,) if ready else (200, 503)), self.said)
-        eventually(
-            lambda: len(self.children()) >= self.workers, self.said
-        )  # the first one answers before the last is there
+        # the first one answers before the last is there
+        eventually(lambda: len(self.children()) >= self.workers, self.said)
 
     def _status(self, path: str) -> int:
         assert self.process.poll() is None, self.log

@@ -33,10 +33,8 @@ def send_event(event_id: str, receiver: Receiver, body: str, seconds: float) -> 
 
 def main() -> None:
     """Tries, and says on stdout what came of it."""
-    for number in (
-        signal.SIGINT,
-        signal.SIGTERM,
-    ):  # who started this one may ignore them, and so would a program that it starts
+    # who started this one may ignore them, and so would a program that it starts
+    for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_DFL)
     wanted = json.load(sys.stdin)
     signal.setitimer(signal.ITIMER_REAL, wanted["seconds"] + 1)  # where nobody is left to end it

@@ -262,6 +262,5 @@ def _plain(value: Any) -> Any:
     return value.isoformat() if isinstance(value, date | datetime | time) else value
 
 
-encode_json = json.JSONEncoder(
-    ensure_ascii=False, allow_nan=False, default=_plain
-).encode  # made once: it is called for each row
+# made once: it is called for each row
+encode_json = json.JSONEncoder(ensure_ascii=False, allow_nan=False, default=_plain).encode

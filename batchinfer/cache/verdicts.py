@@ -219,9 +219,8 @@ def answer_of(spec: JobSpec) -> str:
     """
     expected, named = expected_parts(spec), named_answer(spec)
     answer = "prediction" if named is None else literal(named)
-    for name in [
-        name for name in expected if name != "prediction"
-    ]:  # a place in the model's own value, the rest of which stays
+    # a place in the model's own value, the rest of which stays
+    for name in [name for name in expected if name != "prediction"]:
         patch = reduce(lambda inner, field: {field: inner}, reversed(Part.parse(name).path), expected[name])
         answer = f"json_merge_patch(coalesce({answer}, '{{}}'), {literal(json.dumps(patch, ensure_ascii=False))})"
     if not expected and is_checking(spec) and spec.output.choices:  # it was not always written down what it wanted

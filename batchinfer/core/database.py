@@ -30,12 +30,8 @@ TEXT_ROWS = 16_384  # of predictions and of what people write: such texts may be
 
 UNWRITTEN = "CHECKPOINT during DETACH failed"  # of an attached file, whose log has the rest
 CAUSE = "Original error: "  # what follows is why
-FULL = (
-    "No space left",
-    "Disk quota exceeded",
-    "Could not write all bytes",
-    "failed to offload",
-)  # what DuckDB says of a full disk
+# what DuckDB says of a full disk
+FULL = ("No space left", "Disk quota exceeded", "Could not write all bytes", "failed to offload")
 NEWER = ("newer version", "storage version", "serialization")
 DAMAGED = ("Corrupt database file", "not a valid DuckDB database file", "Could not read enough bytes", "checksum")
 

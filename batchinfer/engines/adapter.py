@@ -18,9 +18,8 @@ CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 PROVENANCE = "provenance.json"  # what `batchinfer finetune` notes of how it came to be; others' adapters have none
 OTHER_WEIGHTS = ("adapter_model.bin", "adapter_model.pt")
 MOST_RANK = 512
-MOST_HEADER = (
-    16 << 20
-)  # bytes; those of adapters have some KB; a safetensors file says how long its header is, and a damaged one says anything
+# bytes; those of adapters have some KB; a safetensors file says how long its header is, and a damaged one says anything
+MOST_HEADER = 16 << 20
 UNSUPPORTED = (
     "use_dora", "lora_bias", "alora_invocation_tokens", "layer_replication", "use_bdlora", "use_qalora", "modules_to_save",
 )  # fmt: skip

@@ -13,10 +13,8 @@ from batchinfer.errors import ModelError
 SECONDS = 60.0  # that a server may take for one answer of the check
 PROBE, TOKENS = "Say yes.", 16  # the limit of its answer, within which most models come to an end
 UNFINISHED = "output limit was reached"  # what OpenAI says where a model only thought until then: it took the request
-LONGEST = (
-    "max_tokens",
-    "max_completion_tokens",
-)  # names of the limit of an answer's tokens: what all know, and OpenAI's later one
+# names of the limit of an answer's tokens: what all know, and OpenAI's later one
+LONGEST = ("max_tokens", "max_completion_tokens")
 
 
 @dataclass(frozen=True, slots=True)

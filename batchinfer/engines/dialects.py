@@ -17,14 +17,10 @@ from batchinfer.engines.unknown_tokens import CHARACTERS
 from batchinfer.errors import ModelError, shortened
 
 MOST_TOP = 20  # of the likeliest tokens that a chat API tells the log-probabilities of
-BEYOND_OPENAI = {
-    "top_k": 0,
-    "min_p": 0.0,
-    "repetition_penalty": 1.0,
-}  # sampling that OpenAI's API lacks, where it does nothing
-ENDS = frozenset(
-    {"stop", "length", "repetition", "eos_token", "stop_sequence"}
-)  # of a whole answer, or of one at its limit
+# sampling that OpenAI's API lacks, where it does nothing
+BEYOND_OPENAI = {"top_k": 0, "min_p": 0.0, "repetition_penalty": 1.0}
+# of a whole answer, or of one at its limit
+ENDS = frozenset({"stop", "length", "repetition", "eos_token", "stop_sequence"})
 FILTERED = "content_filter"
 NEUTRAL = {
     "top_p": 1.0,

@@ -188,9 +188,8 @@ def _check_enough(job: Job, rows: JudgedScores, proposed: int) -> None:
         left = max(proposed - count, 0)
         if left < more:
             raise TooFewVerdicts(f"{said}are wanted, and {left:,} are left to judge", fix="learn of a longer list.")
-        drawn = math.ceil(
-            more * proposed / left
-        )  # a sample is drawn of all rows, and asks about those that nobody judged
+        # a sample is drawn of all rows, and asks about those that nobody judged
+        drawn = math.ceil(more * proposed / left)
         raise TooFewVerdicts(
             f"{said}are wanted",
             fix=f"batchinfer precision {name} --sample {drawn}{everything} --out FILE draws that many that nobody has judged, more or "

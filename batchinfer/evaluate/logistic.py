@@ -12,9 +12,8 @@ from scipy import special
 
 from batchinfer.evaluate.stats import Floats
 
-PENALTIES = np.array(
-    [0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0]
-)  # on the squares of weights, over the sum of losses
+# on the squares of weights, over the sum of losses
+PENALTIES = np.array([0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0])
 MOST_FOLDS = 12
 STEPS, ENOUGH = 40, 1e-8  # of Newton's method, and a step that is none
 RIDGE = 1e-6  # on the intercept, so that it stays finite where all rows are of one kind

@@ -141,9 +141,8 @@ def difference_p(difference: ArrayLike, error: ArrayLike, units: int) -> Floats:
     size, spread = np.abs(np.asarray(difference, dtype=float)), np.asarray(error, dtype=float)
     with np.errstate(invalid="ignore", divide="ignore"):
         p = 2 * special.stdtr(max(units - 1, 1), -size / spread)
-    alike = np.where(
-        size < TINY, 1.0, 2.0 ** (1 - units)
-    )  # all units differ by the same: as good as a coin, tossed for each
+    # all units differ by the same: as good as a coin, tossed for each
+    alike = np.where(size < TINY, 1.0, 2.0 ** (1 - units))
     return np.asarray(np.where(spread < TINY, alike, p), dtype=float)
 
 

@@ -66,9 +66,8 @@ def _unified(path: Path, schema: pa.Schema, lines: _Lines) -> pa.Schema:
         values = [row.get(name) for row in lines.rows]
         known = fields[name] if name in fields else _new_column(path, lines, name)
         try:
-            field = _wider(
-                known, pa.infer_type(values)
-            )  # without an array, which would have a column for each inner name
+            # without an array, which would have a column for each inner name
+            field = _wider(known, pa.infer_type(values))
             fault = _fault_of(field.type)
         except (pa.ArrowException, OverflowError, UnicodeEncodeError) as exc:
             raise _two_kinds(path, known, lines, values) from exc

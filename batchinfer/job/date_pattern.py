@@ -11,13 +11,8 @@ from fnmatch import translate
 from typing import Self
 
 DIGITS = {"Y": 4, "y": 2, "m": 2, "d": 2, "j": 3}  # of strftime's codes that may stand in a path
-ENOUGH = (
-    {"Y"},
-    {"Y", "m"},
-    {"Y", "m", "d"},
-    {"y", "m", "d"},
-    {"Y", "j"},
-)  # codes that together name a day, or the first of one
+# codes that together name a day, or the first of one
+ENOUGH = ({"Y"}, {"Y", "m"}, {"Y", "m", "d"}, {"y", "m", "d"}, {"Y", "j"})
 _FIELD = re.compile(r"\{date(?::([^{}]*))?\}")
 SIGNS = {"**/": "(?:.*/)?", "**": ".*", "*": "[^/]*", "?": "[^/]"}
 _SIGN = re.compile(r"(\*\*/|\*\*|\*|\?|\[!?\]?[^\]]*\])")  # a ] that comes first is one of the characters

@@ -49,13 +49,8 @@ def read(text: str) -> tuple[yaml.Node | None, Any]:
         raise YamlFault(line, f"not valid YAML: the character U+{exc.character:04X} is not allowed") from exc
     except RecursionError as exc:
         raise YamlFault(1, TOO_DEEP) from exc
-    except (
-        yaml.YAMLError,
-        ValueError,
-        TypeError,
-        LookupError,
-        OverflowError,
-    ) as exc:  # a tag, such as !!int, on what it is not
+    # a tag, such as !!int, on what it is not
+    except (yaml.YAMLError, ValueError, TypeError, LookupError, OverflowError) as exc:
         raise YamlFault(1, f"not valid YAML: {exc}") from exc
     return tree, content
 

@@ -89,9 +89,8 @@ class Generator:
             self._commit()
             if self._early is not None and self._stop.reason is self._early:
                 self._stop.reason = stopped_early(self._job, self._progress)
-        except (
-            BaseException
-        ):  # whatever ends the run: what is finished is kept, also so that the next one does not ask it
+        # whatever ends the run: what is finished is kept, also so that the next one does not ask it
+        except BaseException:
             self._rescue()
             raise
         finally:

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 SMALL_MASS = 0.1
 JSON_NAMES = {"choice_mass": "mass"}  # fields that --json calls otherwise
 OLDER_NAMES = {"cached": "hits", "failed": "failures", "remaining": "left"}  # --json has both: programs rely on these
+# fields that --json leaves out where there is nothing to say
 WHERE_IT_IS = (
     "run_id",
     "input",
@@ -44,7 +45,7 @@ WHERE_IT_IS = (
     "generation_seconds",
     "waiting_seconds",
     "estimate",
-)  # fields that --json leaves out where there is nothing to say
+)
 
 
 def figure(report: Mapping[str, Any], name: str) -> Any:

@@ -22,15 +22,8 @@ LOADS = 0.5  # how far loading is off, as a share, before it is known of several
 # Student's t at 97.5 %, for 1 degree of freedom and more; beyond them it comes near to the normal distribution's as TAIL says.
 T = (12.71, 4.30, 3.18, 2.78, 2.57, 2.45, 2.36, 2.31, 2.26, 2.23)
 NORMAL, TAIL = 1.96, 2.5
-DECIDES = (
-    "kind",
-    "replicas",
-    "tensor_parallel",
-    "address",
-    "base_url",
-    "in_flight",
-    "cpus",
-)  # fields of engine that make it fast or slow
+# fields of engine that make it fast or slow
+DECIDES = ("kind", "replicas", "tensor_parallel", "address", "base_url", "in_flight", "cpus")
 PLACED = ("kind", "tensor_parallel", "replicas", "address", "cpus")  # those of them that no other setting makes up for
 FITTED = 2  # numbers that are fitted
 

@@ -12,9 +12,8 @@ from batchinfer.prompting.template import PromptTemplate
 
 FEWEST = 2  # parts that can change places
 STATEMENT = re.compile(r"\{[%#]")  # of what stands in one, nobody can say whether it may move
-LABELLED = re.compile(
-    r"\s*(?:[^{}<>`.!?]*:)?\s*\{\{[^{}]*\}\}\s*"
-)  # a line that is a column, or its name and the column
+# a line that is a column, or its name and the column
+LABELLED = re.compile(r"\s*(?:[^{}<>`.!?]*:)?\s*\{\{[^{}]*\}\}\s*")
 # What tells where other parts stand, or which of several a part is.
 ORDERED = re.compile(
     r"\b(?:first|second|third|last|former|latter|above|below|before|after|previous|preceding|next|following|then|earlier|later)\b"

@@ -26,9 +26,8 @@ def compiles(pattern: str) -> str:
             f"is not a valid regular expression here: {found[0]} is not known, write letters as a-z or \\w"
         )
     try:
-        with warnings.catch_warnings(
-            action="ignore", category=FutureWarning
-        ):  # of sets that may be read otherwise some day
+        # of sets that may be read otherwise some day
+        with warnings.catch_warnings(action="ignore", category=FutureWarning):
             re.compile(pattern)
             least = parsed(pattern).getwidth()[0]
     except (re.error, OverflowError) as exc:

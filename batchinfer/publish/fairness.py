@@ -112,7 +112,6 @@ def judge_groups(known: Fairness) -> Check:
 def _used(known: Fairness, groups: Sequence[_Group]) -> dict[str, Any]:
     """What the check was judged by."""
     asked = known.asked and {"version": known.asked.version, "made_at": known.asked.made_at}
-    told = [
-        each for each in groups if each.verdict is not FairVerdict.UNKNOWN
-    ]  # others may be of one row, which can be erased
+    # others may be of one row, which can be erased
+    told = [each for each in groups if each.verdict is not FairVerdict.UNKNOWN]
     return {"groups": [{"name": each.name, "verdict": each.verdict} for each in told], "asked": asked}

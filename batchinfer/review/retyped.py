@@ -31,10 +31,8 @@ MONTHS = {
     for name in names.split()
 }  # fmt: skip
 Day = tuple[int | None, int, int]
-SERIALS = (
-    date(1899, 12, 30),
-    date(1904, 1, 1),
-)  # day 0 of the numbers by which spreadsheets keep dates, and older ones for the Mac
+# day 0 of the numbers by which spreadsheets keep dates, and older ones for the Mac
+SERIALS = (date(1899, 12, 30), date(1904, 1, 1))
 MOST_SERIAL = 2_958_465  # the last day of the year 9999
 DAY = 86_400  # seconds
 

@@ -29,13 +29,8 @@ DOUBT = timedelta(hours=6)  # after which the clock is believed that runs now, a
 ONE_AT_A_TIME = Room(at_once=1)
 HELD_AGAIN = timedelta(minutes=1)  # after which a run that something else stood in the way of is tried again
 
-WELL_KNOWN = (
-    ExitCode.DONE,
-    ExitCode.REFUSED,
-    ExitCode.STOPPED,
-    ExitCode.BUSY,
-    ExitCode.INTERRUPTED,
-)  # no failures, or told by the run
+# no failures, or told by the run
+WELL_KNOWN = (ExitCode.DONE, ExitCode.REFUSED, ExitCode.STOPPED, ExitCode.BUSY, ExitCode.INTERRUPTED)
 
 Source = Callable[[], Sequence[ScheduledJob]]  # the jobs that have a schedule now
 

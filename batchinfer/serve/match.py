@@ -18,12 +18,8 @@ from batchinfer.serve.served_job import OpenVersion
 from batchinfer.versions.query import in_utf16, language_ranges, parameters
 
 THREAD_FROM = 2_000  # characters; more are matched beside the event loop, which answers look-ups meanwhile
-AT_ONCE: dict[str, Any] = {
-    "room": 1 << 16,
-    "places": 1_000,
-    "seconds": 0.02,
-    "names": 1 << 16,
-}  # what fewer may cost there
+# what fewer may cost there
+AT_ONCE: dict[str, Any] = {"room": 1 << 16, "places": 1_000, "seconds": 0.02, "names": 1 << 16}
 IN_URL = ("text", "language", "offsets")
 IN_BODY = {"texts", "languages", "offsets"}
 

@@ -43,10 +43,8 @@ _BASE = 0x9E3779B97F4A7C15  # odd, so that it has an inverse: dividing by it tak
 _UP, _DOWN = (_powers(base, 2 * MOST_CHARACTERS + 2) for base in (_BASE, pow(_BASE, -1, 1 << 64)))
 _ODD = _powers(0xBF58476D1CE4E5B9, 6)[1:]  # one for each kind of run, so that a word and a piece alike differ
 _WORD, _PAIR, *_PIECES = (_DOWN * factor for factor in _ODD)  # what a run's difference of sums is multiplied by
-_HALF, _MIXED = (
-    np.array(32, np.uint64),
-    _ODD[WORDS, ...],
-)  # as arrays, which numpy takes in half the time of its own numbers
+# as arrays, which numpy takes in half the time of its own numbers
+_HALF, _MIXED = np.array(32, np.uint64), _ODD[WORDS, ...]
 _MASK = (1 << 64) - 1
 _up: list[int] = _UP[: LONGEST + 2].tolist()  # the same as Python's own numbers
 _odd: list[int] = _ODD.tolist()

@@ -63,9 +63,8 @@ def check_parity(
     firsts = _first_tokens(rows)
     task = Task({"temperature": 0.0}, score_tokens=firsts, score_continuations=firsts is None, adapter=folder)
     found: dict[int, tuple[float, ...]] = {}
-    spec = (
-        job.spec.engine if isinstance(job.spec.engine, VllmSpec) else VllmSpec()
-    )  # it is trained on this machine, too
+    # it is trained on this machine, too
+    spec = job.spec.engine if isinstance(job.spec.engine, VllmSpec) else VllmSpec()
     own = vllm_engine(job, data, spec, config, info) if engine is None else contextlib.nullcontext(engine)
     with own as ready:
         ready.wait_ready()

@@ -35,11 +35,8 @@ from batchinfer.training.steps import rate_at, steps_of
 SAVED_SECONDS = 30.0  # after which it saves a checkpoint
 RANKS = ("WORLD_SIZE", "RANK", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 SCORED = 32  # sequences at a time
-NO_MEMORY = (
-    "out of memory",
-    "can't allocate memory",
-    "cannot allocate memory",
-)  # what torch's errors say, in small letters
+# what torch's errors say, in small letters
+NO_MEMORY = ("out of memory", "can't allocate memory", "cannot allocate memory")
 
 
 class _StopAsked(Exception):

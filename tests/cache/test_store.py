@@ -383,10 +383,8 @@ def test_another_parser_makes_failures_of_predictions_and_back(cache: Store) -> 
         (short(b"b"), "parse", "not_in_pattern", "p2"),
         (short(b"d"), "engine", "cut_off", "p1"),
     ]
-    assert sorted((row.query or {})["id"] for row in cache.failures()) == [
-        "b",
-        "d",
-    ]  # the row can be told from its failure
+    # the row can be told from its failure
+    assert sorted((row.query or {})["id"] for row in cache.failures()) == ["b", "d"]
 
     assert reread(cache, "p3", OutputSpec()) == 3
     assert [prediction for _, prediction, _ in rows(cache, judged)] == ['"12"', '"13"', '"twelve"']

@@ -242,9 +242,8 @@ def test_a_list_can_stay_where_it_is(
     ran = batchinfer("run", "shop", "--json").json
     assert (ran["version"], ran["input"]) == (1, str(root / "2026-11-23"))
     assert batchinfer("lookup", "shop", "word=plum 2026-11-23", "--json").code == 0
-    assert (
-        batchinfer("run", "shop", "--date", "2026-11-16", "--json").code == 3
-    )  # the gate: all that was served is gone
+    # the gate: all that was served is gone
+    assert batchinfer("run", "shop", "--date", "2026-11-16", "--json").code == 3
     assert batchinfer("init", "other", "--link", str(root / "2026-11-16"), "--json").json["root"] is None
     both = batchinfer("plan", "shop", "--date", "2026-11-16", "--input", str(root))
     assert (both.code, "give one of the two" in both.err) == (2, True)

@@ -220,9 +220,8 @@ def test_a_swap_takes_the_new_matcher(live: str | Path, world: World) -> None:
 
 def matchers() -> int:
     """How many are in memory."""
-    return sum(
-        type(thing) is Matcher for thing in gc.get_objects()
-    )  # isinstance would wake up other libraries' objects
+    # isinstance would wake up other libraries' objects
+    return sum(type(thing) is Matcher for thing in gc.get_objects())
 
 
 @pytest.mark.long

@@ -222,9 +222,8 @@ def test_a_process_that_dies_within_a_group_loses_no_row(log: Path) -> None:
 
 def test_two_processes_share_out_the_groups(log: Path, tmp_path: Path) -> None:
     """With real processes, too: each group of a list of twelve is asked of one, but for one that may be split at the end."""
-    prompts = [
-        Prompt(prompt.prompt_key, (("user", "x"),), prompt.token_ids * 2) for prompt in grouped(*[20] * 12)
-    ]  # blocks of 32 tokens hold two of ours
+    # blocks of 32 tokens hold two of ours
+    prompts = [Prompt(prompt.prompt_key, (("user", "x"),), prompt.token_ids * 2) for prompt in grouped(*[20] * 12)]
     diary = str(tmp_path / "diary")
     with scripted(log, 2, answer="echo", slow=0.001, in_flight=16, diary=diary) as pool:
         pool.wait_ready()

@@ -472,10 +472,11 @@ def test_a_no_is_taken(world: World, batchinfer: Cli, monkeypatch: pytest.Monkey
     assert world.get(name=PRIVATE) is not None
     monkeypatch.setattr(sys, "stdin", Terminal(""))
     stopped = batchinfer("forget", world.job.path, f"name={PRIVATE}")
+    # the sentence stands on a line of its own
     assert (stopped.code, stopped.err.splitlines()[-1]) == (
         130,
         "batchinfer: Stopped by Ctrl-C. Run the same command again.",
-    )  # on a line of its own
+    )
     assert world.get(name=PRIVATE) is not None
     monkeypatch.setattr(sys, "stdin", Terminal("y\n"))
     assert batchinfer("forget", world.job.path, f"name={PRIVATE}").code == 0

@@ -382,9 +382,8 @@ def test_prometheus_reads_how_the_last_run_ended(world: World) -> None:
     )
     begun = read_attempt(world.data)
     assert begun is not None
-    write_attempt(
-        world.data, replace(begun, status=AttemptStatus.RUNNING, ended_at=None)
-    )  # as one that was killed leaves it
+    # as one that was killed leaves it
+    write_attempt(world.data, replace(begun, status=AttemptStatus.RUNNING, ended_at=None))
     AlertDesk(world.data, lambda _: None).look()
     later = {
         family.name: family.samples[0].value

@@ -91,9 +91,8 @@ def test_a_prompt_is_its_values_not_their_concatenation(make: Make) -> None:
     world = make(rows, prompt={"template": "{{ a }}{{ b }}"})
     assert counts(world).unique == 2
     world.answer(lambda row: "yes")
-    assert (
-        counts(world.changed(prompt={"template": "{{ b }}{{ a }}"})).cached == 0
-    )  # another template asks another thing
+    # another template asks another thing
+    assert counts(world.changed(prompt={"template": "{{ b }}{{ a }}"})).cached == 0
 
 
 def test_columns_outside_the_template_never_make_a_miss(make: Make) -> None:

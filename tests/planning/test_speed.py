@@ -13,13 +13,8 @@ from batchinfer.planning.speed import USUAL, LoadTime, Speed, Work
 
 ROOM = 10  # rows of each chunk here
 PROMPT, OUTPUT = 0.002, 0.03  # seconds for a token
-WHOLE = {
-    "model": "m",
-    "rows_per_second": 5.0,
-    "engine_load_seconds": 10.0,
-    "seconds": 40.0,
-    "generation_seconds": 28.0,
-}  # of a run's report
+# of a run's report
+WHOLE = {"model": "m", "rows_per_second": 5.0, "engine_load_seconds": 10.0, "seconds": 40.0, "generation_seconds": 28.0}
 
 
 def chunk(prompt: int, output: int, *, noise: float = 1.0, cached: int = 0) -> ChunkTime:
