@@ -13,6 +13,7 @@ import click
 
 from batchinfer.cli.usage import Group, usage_sentence
 from batchinfer.cli.values import PathText
+from batchinfer.core.garbage import collecting_seldom
 from batchinfer.core.spared import spare_pandas
 from batchinfer.core.version import __version__
 from batchinfer.errors import (
@@ -129,7 +130,8 @@ def cli(ctx: click.Context) -> None:
 def main() -> None:
     """Entry point of the process."""
     spare_pandas()
-    dispatch()
+    with collecting_seldom():
+        dispatch()
 
 
 def dispatch() -> None:

@@ -14,6 +14,7 @@ from typing import Any
 
 from granian.rsgi import ProtocolClosed, ProtocolError  # type: ignore[attr-defined]
 
+from batchinfer.core.garbage import collect_as_usual
 from batchinfer.serve import access_log
 from batchinfer.serve.app import Service, Settings
 from batchinfer.serve.beside import SWITCH_SECONDS
@@ -41,6 +42,7 @@ class RsgiApp:
         # What is there by now stays: the collector need not look at it again and again, and a page is less often copied.
         gc.collect()
         gc.freeze()
+        collect_as_usual()
         loop.call_soon(restore, handlers)
         loop.call_soon(self._pulses.beat, loop)
 
