@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import errno
 import functools
-import hashlib
 import importlib.util
 import os
 import shutil
@@ -22,6 +21,7 @@ from batchinfer.core.home import cache_folder
 from batchinfer.core.locks import lock_in_turn
 from batchinfer.core.own_process import command_of, end_with_parent, environment
 from batchinfer.core.records import Info
+from batchinfer.engines.digests import file_digest
 from batchinfer.errors import ModelError
 
 PREFIX = "bundled/"
@@ -53,15 +53,7 @@ def gguf_file() -> Path:
 
 def digest() -> str:
     """SHA-256 of the weights, hex: the identity of the bundled model."""
-    path = gguf_file()
-    return _sha256(path, path.stat().st_mtime_ns)
-
-
-@functools.cache
-def _sha256(path: Path, _changed: int) -> str:
-    """Of a file's content as it was at that time, hex: read once in a process."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return file_digest(gguf_file())
 
 
 def folder(cache: Path, digest: str) -> Path:

@@ -2,28 +2,21 @@
 
 from __future__ import annotations
 
-import contextlib
-import hashlib
 import json
-import logging
 import os
-import time
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from batchinfer.core.files import UNREAD, read_small, real_path, write_atomically
-from batchinfer.core.home import JobData, cache_folder
+from batchinfer.core.files import read_small, real_path
+from batchinfer.core.home import JobData
 from batchinfer.core.records import Info
 from batchinfer.engines import bundled, unknown_tokens
-from batchinfer.errors import MissingExtra, ModelError, StoreError
+from batchinfer.engines.digests import folder_digest
+from batchinfer.errors import MissingExtra, ModelError
 from batchinfer.job.model_spec import ModelSpec
 from batchinfer.job.reader import Job
 
-log = logging.getLogger("batchinfer")  # shown on standard error, as waits for locks are
-PIECE = 1 << 20  # bytes of a file that are read at a time
-SILENT_SECONDS, SAY_SECONDS = 1.0, 10.0  # of reading, before the first word and between two
 SHOWN_DIGITS = 12  # of a commit or digest
 LOADED = ("*.json", "*.safetensors", "*.jinja", "*.model", "*.txt")  # files of a hub model that training looks at
 OTHER_FORMS = ("*/*", "consolidated*")  # the same weights once more, as others load them
@@ -223,64 +216,6 @@ def hub_commit(model: str, revision: str | None, at: tuple[str, ...] = ("model",
         f"The model {model} is not on this machine, and no model hub can be reached: correct the id, or connect this machine to the hub.",
         field=(*at, "id"),
     )
-
-
-def digests_file() -> Path:
-    """Where digests of folders are remembered, by path, size and time of their files."""
-    return cache_folder() / "digests.json"
-
-
-def folder_digest(folder: Path) -> str:
-    """SHA-256 over a folder's file names and contents, hex; remembered where the user's cache folder can be written."""
-    files = sorted(path for path in folder.rglob("*") if path.is_file() and not path.name.startswith("."))
-    stamp = [[str(path), path.stat().st_size, path.stat().st_mtime_ns] for path in files]
-    known = _known_digests()
-    if (entry := known.get(str(folder))) is not None and entry[0] == stamp:
-        return entry[1]
-    whole, reading = hashlib.sha256(), _Reading(folder, sum(path.stat().st_size for path in files))
-    for path in files:
-        inner = hashlib.sha256()
-        with path.open("rb", buffering=0) as file:
-            while piece := file.read(PIECE):
-                inner.update(piece)
-                reading.tell(len(piece))
-        whole.update(os.fsencode(path.relative_to(folder)) + f"\0{inner.hexdigest()}\n".encode())
-    _remember_digests(known | {str(folder): (stamp, whole.hexdigest())})
-    return whole.hexdigest()
-
-
-class _Reading:
-    """Says how far it is, where reading a folder takes more than a moment: models have many gigabytes."""
-
-    def __init__(self, folder: Path, size: int) -> None:
-        self._folder, self._size, self._read = folder, size, 0
-        self._next = time.monotonic() + SILENT_SECONDS
-
-    def tell(self, more: int) -> None:
-        self._read += more
-        if time.monotonic() > self._next:
-            log.warning(
-                "Reading %s once, to know it by its files: %.1f of %.1f GB ...",
-                self._folder, self._read / 1e9, self._size / 1e9,
-            )  # fmt: skip
-            self._next += SAY_SECONDS
-
-
-def _known_digests() -> dict[str, tuple[list[Any], str]]:
-    """Of each folder its files, and the digest."""
-    try:
-        content = json.loads(read_small(digests_file()))
-        return {folder: (list(stamp), bytes.fromhex(digest).hex()) for folder, (stamp, digest) in content.items()}
-    except UNREAD:
-        return {}  # only a cache: a damaged one is made again
-
-
-def _remember_digests(known: Mapping[str, tuple[list[Any], str]]) -> None:
-    """Writes those of folders that are still there; where it cannot, folders are read again next time."""
-    content = json.dumps({path: entry for path, entry in known.items() if Path(path).is_dir()})
-    with contextlib.suppress(OSError, StoreError):
-        digests_file().parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        write_atomically(digests_file(), content.encode(), mode=0o600)
 
 
 def adapter_rank(folder: str | None) -> int:

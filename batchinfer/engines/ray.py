@@ -24,7 +24,7 @@ from typing import Any, Self
 
 from batchinfer.core.records import Info
 from batchinfer.engines.devices import PATIENCE_SECONDS, Gpu, Placement
-from batchinfer.engines.models import folder_digest
+from batchinfer.engines.digests import folder_digest
 from batchinfer.engines.process import EngineEnded, EngineLost, LocalProcess, start_beside
 from batchinfer.engines.protocol import EngineConfig
 from batchinfer.errors import Busy, CutShort, MissingExtra, UsageError, counted

@@ -13,6 +13,7 @@ from typing import Any
 
 from batchinfer.core.locks import lock, machine_wide
 from batchinfer.engines.devices import Placement, find_gpus
+from batchinfer.engines.digests import folder_digest
 from batchinfer.engines.process import EngineEnded, LocalProcess, launch_here
 from batchinfer.engines.protocol import EngineConfig
 from batchinfer.errors import BatchinferError, ModelError, StoreError, counted
@@ -118,8 +119,6 @@ def ray_gpus() -> list[str]:
 
 def check_folders(digests: Mapping[str, str]) -> None:
     """Raises ModelError for a folder that is not here, or holds something else than where the job runs."""
-    if digests:
-        from batchinfer.engines.models import folder_digest  # slow: brings pydantic
     for folder, digest in digests.items():
         path = Path(folder)
         if not path.is_dir():

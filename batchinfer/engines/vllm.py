@@ -15,7 +15,7 @@ from batchinfer.core.records import Failure, Generation, Prompt
 from batchinfer.engines import continuations, environment, grammars
 from batchinfer.engines.continuations import ContinuationScorer
 from batchinfer.engines.devices import Placement
-from batchinfer.engines.models import folder_digest
+from batchinfer.engines.digests import folder_digest
 from batchinfer.engines.protocol import EngineConfig, EngineInfo, Task
 from batchinfer.errors import MissingExtra, ModelError
 

@@ -17,6 +17,7 @@ from batchinfer.core.keys import canonical_json, short
 from batchinfer.core.version import __version__
 from batchinfer.engines import models
 from batchinfer.engines.devices import Placement, hold, place_here
+from batchinfer.engines.digests import folder_digest
 from batchinfer.engines.protocol import Engine
 from batchinfer.engines.tokenizer import Tokenizer
 from batchinfer.engines.unknown_tokens import PREFIX
@@ -143,7 +144,7 @@ def finetune(
             worth_of(course.held, scores[: len(course.held)], positive) for scores in (learned.before, learned.after)
         )
         write_note(draft, _provenance(job, pupil, course, learned, (before, after), parity))
-        digest = models.folder_digest(draft)
+        digest = folder_digest(draft)
         folder = job.folder / ADAPTERS / digest[:NAMED]
         keep(draft, folder)
         data.checkpoint.unlink(missing_ok=True)

@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 
 from batchinfer.core.home import JobData
-from batchinfer.engines import models
+from batchinfer.engines import digests
 from batchinfer.engines.adapter import adapter_faults, adapter_modules, scoring_fault
+from batchinfer.engines.digests import folder_digest
 from batchinfer.engines.models import ModelIdentity
 
 CONFIG = {"peft_type": "LORA", "r": 8, "lora_alpha": 16, "bias": "none", "target_modules": ["q_proj"]}
@@ -204,11 +205,11 @@ def test_what_is_no_file(adapter: Path, name: str) -> None:
 
 def test_files_of_any_name_have_a_digest(adapter: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Also where that is not UTF-8; it is another one than without the file, and remembered."""
-    monkeypatch.setattr(models, "cache_folder", lambda: tmp_path / "cache")
-    before = models.folder_digest(adapter)
+    monkeypatch.setattr(digests, "cache_folder", lambda: tmp_path / "cache")
+    before = folder_digest(adapter)
     (adapter / os.fsdecode(b"\xff\xfe")).write_text("x")
-    assert models.folder_digest(adapter) != before
-    assert models.folder_digest(adapter) == models.folder_digest(adapter)
+    assert folder_digest(adapter) != before
+    assert folder_digest(adapter) == folder_digest(adapter)
 
 
 @pytest.mark.parametrize("header", [b"[]", b"{}x", b'{"a": 7}', b'{"a": {"shape": 7, "data_offsets": []}}', b"\xff"])

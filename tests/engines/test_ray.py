@@ -20,7 +20,7 @@ import pytest
 from batchinfer.core.records import Failure, Generation, Prompt
 from batchinfer.engines import ray_host
 from batchinfer.engines.devices import Gpu, Placement
-from batchinfer.engines.models import folder_digest
+from batchinfer.engines.digests import folder_digest
 from batchinfer.engines.pool import VLLM_DRIVER, EnginePool
 from batchinfer.engines.protocol import EngineConfig, EngineInfo, Task
 from batchinfer.engines.ray import UNKNOWN_GPU, ClusterRoom, RayCluster

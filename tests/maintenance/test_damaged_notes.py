@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from batchinfer.core.columns import Column
 from batchinfer.core.home import JobData
-from batchinfer.engines import models
+from batchinfer.engines import digests
 from batchinfer.errors import BatchinferError
 from batchinfer.evaluate.halves import remembered
 from batchinfer.maintenance.entry import Entry
@@ -105,7 +105,7 @@ NOTES = {
         (lambda data: Collector(data.root, data.root / "spool", "server").round(),),
     ),
     "digests": Note(
-        "cache/digests.json", {"/none": [[["/none/a", 1, 2]], "00"]}, (lambda data: models.folder_digest(data.folder / "evals"),),
+        "cache/digests.json", {"/none": [[["/none/a", 1, 2]], "00"]}, (lambda data: digests.folder_digest(data.folder / "evals"),),
     ),
 }  # fmt: skip
 
@@ -114,7 +114,7 @@ NOTES = {
 def holding(note: Note, content: bytes) -> Iterator[JobData]:
     """A data folder with that file in it."""
     with tempfile.TemporaryDirectory() as name, pytest.MonkeyPatch.context() as patch:
-        patch.setattr(models, "cache_folder", lambda: Path(name) / "cache")
+        patch.setattr(digests, "cache_folder", lambda: Path(name) / "cache")
         data = JobData(Path(name), "shop")
         data.evals.mkdir(parents=True)
         path = data.root / note.place

@@ -14,7 +14,7 @@ import pytest
 from batchinfer.core.locks import lock
 from batchinfer.engines import models
 from batchinfer.engines.devices import Gpu, Placement
-from batchinfer.engines.models import folder_digest
+from batchinfer.engines.digests import folder_digest
 from batchinfer.errors import BatchinferError, Busy, MissingExtra, ModelError, SpecError, UsageError
 from batchinfer.pipeline.stop import Stop
 from batchinfer.planning.prepare import Options
