@@ -10,8 +10,6 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
 
-from jsonschema import ValidationError
-
 from batchinfer.core import keys
 from batchinfer.core.limits import TookTooLong, time_limit
 from batchinfer.core.records import Failure, Generation, Prediction
@@ -176,6 +174,8 @@ class Parser:
     def _broken(self, value: Any) -> BrokenRule | None:
         """What is wrong with a value that breaks the schema or the pattern, or that is empty."""
         if self._schema is not None:
+            from jsonschema import ValidationError  # slow: of use to jobs with a schema alone
+
             try:
                 self._schema.validate(value)
             except ValidationError as exc:

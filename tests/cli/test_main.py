@@ -47,7 +47,7 @@ def test_help_is_quick() -> None:
             ["duckdb", "pyarrow", "vllm", "torch", "pydantic", "transformers", "lmdb", "rich", "jinja2", "yaml"],
         ),
         (["run", "--help"], ["duckdb", "pyarrow", "vllm", "torch", "transformers", "rich"]),
-        (["publish", "shop"], ["vllm", "torch", "transformers", "pandas"]),
+        (["publish", "shop"], ["vllm", "torch", "transformers", "pandas", "jsonschema"]),
         (["lookup", "shop", "text=one"], ["duckdb", "pyarrow", "vllm", "torch", "transformers", "pydantic", "jinja2"]),
         (["versions", "shop"], ["duckdb", "pyarrow", "vllm", "torch", "transformers", "pydantic", "jinja2"]),
         (["match", "shop", "one, two"], ["duckdb", "pyarrow", "vllm", "torch", "transformers", "pydantic", "jinja2"]),
