@@ -16,7 +16,7 @@ from batchinfer.engines.replies import Asked, Replies
 from batchinfer.engines.served_model import ServedModel
 from batchinfer.engines.server_api import Away, Broken, Forbidden, NoEntry, Refused, ServerApi, ServerFault
 from batchinfer.engines.server_engine import LISTEN_SECONDS, EngineClock, ServerEngine, api_of
-from batchinfer.errors import CutShort, Stopped
+from batchinfer.errors import BatchinferError, CutShort, Stopped
 from batchinfer.job.engine_spec import MOST_IN_FLIGHT, OpenAISpec
 from batchinfer.job.reader import Job
 
@@ -48,49 +48,65 @@ class OpenAIEngine(ServerEngine):
         self._done = self._sheds = 0  # requests that it did, and for which it had too much to do
         self._looks = 0  # at a server that was away, and that worked
         self._told_of = -1.0  # when it last did its work, before it was said that it has too much to do
-        self._ended: Stopped | None = None  # why nothing more is sent
+        self._ended: BatchinferError | None = None  # why nothing more is sent
+        self._unread: Iterator[Prompt] | None = None  # None once they are read to their end
+        self._open = 0  # prompts that were read, and not answered
 
     def generate(self, task: Task, prompts: Iterable[Prompt]) -> Iterator[Generation | Failure]:
         for left in (self._again, self._suspects, self._doubted, self._failed):
             left.clear()
         self._replies.forget()
         self._flow.in_flight, self._ended, self._alone = 0, None, None
-        dialect, waiting = self._dialect(task), iter(prompts)
-        self._heard, is_read = self._clock.now(), False
+        self._unread, self._open = iter(prompts), 0
+        dialect, self._heard = self._dialect(task), self._clock.now()
         while True:
-            is_read = self._feed(dialect, waiting, is_read=is_read)
-            if is_read and not (self._flow.in_flight or self._again or self._suspects or self._doubted):
+            self._feed(dialect)
+            if self._unread is None and not self._open:
                 return
             if self._ended is not None and not self._flow.in_flight:
                 raise self._ended
-            yield from self._listen()
+            for result in self._listen():
+                self._open -= 1
+                yield result
 
-    def _feed(self, dialect: Dialect, waiting: Iterator[Prompt], *, is_read: bool) -> bool:
-        """Sends what may be sent now; returns whether the prompts are read to their end."""
-        if self._ended is not None:  # then they mostly end by themselves
-            return is_read or next(waiting, None) is None
+    def _feed(self, dialect: Dialect) -> None:
+        """Sends what may be sent now."""
+        if self._ended is not None:
+            if (asked := self._next()) is not None:  # they mostly end by themselves
+                self._again.append(asked)
+            return
         while self._away is None and self._alone is None and self._flow.room(self._clock.now()):
             if self._suspects:
                 if not self._flow.in_flight:
                     self._alone = self._suspects.popleft()
                     self._send(dialect, self._alone)
-                return is_read
-            if self._again and (asked := self._due(is_read=is_read)) is not None:
-                self._send(dialect, asked)
-                continue
-            if len(self._again) >= MOST_IN_FLIGHT:  # no more are read than can wait their turn
-                return is_read
-            prompt = None if is_read else next(waiting, None)
-            if prompt is None:
-                return True
-            self._send(dialect, Asked(prompt))
-        return is_read
+                return
+            asked = self._due() if self._again else None
+            if asked is None and len(self._again) < MOST_IN_FLIGHT:  # no more are read than can wait their turn
+                asked = self._next()
+            if asked is None:
+                return
+            self._send(dialect, asked)
 
-    def _due(self, *, is_read: bool) -> Asked | None:
+    def _next(self) -> Asked | None:
+        """One more prompt, if there is one. If it cannot be made, that ends the run."""
+        try:
+            prompt = None if self._unread is None else next(self._unread, None)
+        except BatchinferError as exc:
+            self._ended = self._ended or exc
+            self._open += 1  # it has no answer
+            return None
+        if prompt is None:
+            self._unread = None
+            return None
+        self._open += 1
+        return Asked(prompt)
+
+    def _due(self) -> Asked | None:
         """What is to be asked again now; with nothing else to ask, whatever is."""
         now = self._clock.now()
         found = next((asked for asked in self._again if asked.is_due(now, self._others(asked))), None)
-        if found is None and not self._flow.in_flight and (is_read or len(self._again) >= MOST_IN_FLIGHT):
+        if found is None and not self._flow.in_flight and (self._unread is None or len(self._again) >= MOST_IN_FLIGHT):
             found = self._again[0]
         if found is not None:
             self._again.remove(found)
@@ -123,6 +139,8 @@ class OpenAIEngine(ServerEngine):
             elif isinstance(outcome, Refused):
                 self._heard = self._clock.now()
                 yield asked.refused(outcome)
+            elif self._ended is not None:
+                continue  # it is the next run's
             elif isinstance(outcome, Broken) and not outcome.is_lost:
                 self._strike(asked, outcome)
             else:
@@ -142,10 +160,11 @@ class OpenAIEngine(ServerEngine):
 
     def _check_stop(self) -> None:
         """Sends no more, also of what is to be asked again, where the run is to end: what is in flight is waited for."""
-        try:
-            self._meanwhile()
-        except Stopped as exc:
-            self._ended = exc
+        if self._ended is None:
+            try:
+                self._meanwhile()
+            except Stopped as exc:
+                self._ended = exc
 
     def _strike(self, asked: Asked, fault: ServerFault) -> None:
         """An answer went wrong: the prompt is asked again, and later alone, since it may be what the server cannot bear."""
@@ -153,7 +172,7 @@ class OpenAIEngine(ServerEngine):
         if failure is None:
             (self._suspects if asked.strikes >= SUSPECT else self._again).append(asked)
         elif isinstance(fault, NoEntry) and not isinstance(fault, Forbidden):
-            raise CutShort(f"The server at {self._api.base_url} {fault.said}.")
+            self._ended = self._ended or CutShort(f"The server at {self._api.base_url} {fault.said}.")
         else:
             self._failed.append(failure)
 

@@ -6,16 +6,16 @@ import contextlib
 import random
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from time import sleep
 from typing import Any
 
 import pytest
 
-from batchinfer.core.records import Failure, Generation
+from batchinfer.core.records import Failure, Generation, Prompt
 from batchinfer.engines.server_api import Broken, ServerApi
-from batchinfer.errors import CutShort, Stopped, UsageError
+from batchinfer.errors import CutShort, Stopped, StoreError, UsageError
 from tests.engines.test_openai import ASK, TEN_MINUTES, Bench, StagedTime, prompts
 from tests.openai_server import BUSY, HALF, PAGE, Fault, card, serving
 
@@ -210,32 +210,76 @@ def test_a_slow_request_does_not_hold_up_the_others(bench: Bench, monkeypatch: p
     assert in_time == [True]
 
 
-def test_what_is_in_flight_is_waited_for_where_a_look_ends_the_run(
-    bench: Bench, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """It is paid: that the server came back with another model is told once the answers before are there."""
-    monkeypatch.setattr("batchinfer.engines.openai.LISTEN_SECONDS", 0.01)
-    looked = threading.Event()
+def for_all_but_the_first(fault: Fault) -> Callable[[int, dict[str, Any]], Fault | None]:
+    return lambda _number, content: None if content["prompt"] == list(b"query 000") else fault
 
-    def slow(reply: dict[str, Any]) -> dict[str, Any]:
-        if reply["choices"][0]["text"] == "query 000":
-            looked.wait(20)
-            sleep(0.1)
-        return reply
+
+def unpaid(bench: Bench) -> None:
+    """The account has no more money."""
+    bench.server.fault = for_all_but_the_first(Fault(402, b'{"error": "Insufficient balance"}'))
+
+
+def another_key(bench: Bench) -> None:
+    """The key is taken back."""
+    bench.server.fault = for_all_but_the_first(Fault(401))
+    bench.server.look_fault = lambda _path: Fault(401) if bench.server.asked else None
+
+
+def another_model(bench: Bench) -> None:
+    """The server comes back with another one."""
 
     def look(_path: str) -> None:
         if bench.server.asked:
             bench.server.models = [card("other")]
-            looked.set()
 
-    bench.server.answer, bench.server.look_fault = slow, look
-    bench.server.fault = lambda number, _content: Fault(502) if number == 1 else None
+    bench.server.fault, bench.server.look_fault = for_all_but_the_first(Fault(502)), look
+
+
+@pytest.mark.parametrize("count", [9, 3])
+@pytest.mark.parametrize(
+    ("end", "said"), [(unpaid, "HTTP 402: Insufficient"), (another_key, "HTTP 401"), (another_model, "lists other")]
+)
+def test_what_is_in_flight_is_waited_for_where_the_run_ends(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, end: Callable[[Bench], None], said: str, count: int
+) -> None:
+    """It is paid: why the run ends is told once the answers before are there. Also where few rows were left to be asked."""
+    monkeypatch.setattr("batchinfer.engines.openai.LISTEN_SECONDS", 0.01)
+    monkeypatch.setattr("batchinfer.engines.flow.LEAST_WAIT", 0.001)
+    end(bench)
+    bench.stall_seconds = 30.0
     had = list[Generation | Failure]()
     with bench.engine(in_flight=2) as made:
         made.wait_ready()
-        with pytest.raises(CutShort, match="lists other"):
-            had.extend(made.generate(ASK, iter(prompts(9))))
+
+        def slow(reply: dict[str, Any]) -> dict[str, Any]:
+            if reply["choices"][0]["text"] == "query 000":
+                for _ in range(2000):  # until the run is to end, or has nothing else to do, and some rounds more
+                    if made._ended is not None or made._suspects:
+                        break
+                    sleep(0.01)
+                sleep(0.1)
+            return reply
+
+        bench.server.answer = slow
+        with pytest.raises(CutShort, match=said):
+            had.extend(made.generate(ASK, iter(prompts(count))))
     assert [result.prompt_key for result in had] == [(0).to_bytes(16)]
+
+
+def test_what_is_in_flight_is_waited_for_where_no_prompt_can_be_made(bench: Bench) -> None:
+    """As where the disk is full on which the list is: that ends the run, after the answers to those before."""
+
+    def failing() -> Iterator[Prompt]:
+        yield from prompts(3)
+        raise StoreError("no room")
+
+    had = list[Generation | Failure]()
+    bench.server.fault = lambda _number, _content: Fault(late=0.1)
+    with bench.engine(in_flight=8) as made:
+        made.wait_ready()
+        with pytest.raises(StoreError, match="no room"):
+            had.extend(made.generate(ASK, failing()))
+    assert len(had) == 3
 
 
 def test_a_key_that_a_server_repeats(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
