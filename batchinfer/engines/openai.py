@@ -22,6 +22,8 @@ from batchinfer.job.reader import Job
 
 SUSPECT = 2  # failed answers to one prompt, after which it is asked alone
 SILENT_SECONDS = 60.0  # that a server may have too much to do before that is worth a word
+LONG = 12  # for this part of its patience a prompt that is left is too much before it may be to blame for that itself
+MANY = 100  # answers for each prompt that is left, if several are
 
 
 class OpenAIEngine(ServerEngine):
@@ -113,8 +115,14 @@ class OpenAIEngine(ServerEngine):
         return found
 
     def _others(self, asked: Asked) -> int:
-        """How much the server has done; where it did others' while this one was too much, that it works at all is enough."""
-        return self._done + (self._looks if asked.strikes else 0)
+        """How much the server has done; that it works at all is enough where it did others' before, or where no others are left."""
+        return self._done + (self._looks if asked.strikes or self._is_left(asked) else 0)
+
+    def _is_left(self, asked: Asked) -> bool:
+        """Whether a prompt was too much for long, and is the only one that is left, or one of few of many."""
+        long = self._server.patience.total_seconds() / LONG
+        is_alone = self._unread is None and self._open <= max(1, self._done // MANY)
+        return is_alone and asked.sheds > 0 and self._clock.now() - asked.since > long
 
     def _send(self, dialect: Dialect, asked: Asked) -> None:
         asked.round, asked.sent = self._flow.sent(), self._clock.now()

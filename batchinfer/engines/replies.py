@@ -30,6 +30,7 @@ class Asked:
     round: of the flow in which it was sent.
     sent: when, by the engine's clock.
     sheds: how often the server had too much to do for it.
+    since: when it first had, by the engine's clock.
     later: when it may be asked again, by the engine's clock, if there is anything else to ask.
     others: how much the server had done when it last had too much to do for it.
     first: how many more others it had done than it had too much to do for, when it first had for this one.
@@ -41,6 +42,7 @@ class Asked:
     round: int = 0
     sent: float = 0.0
     sheds: int = 0
+    since: float = 0.0
     later: float = 0.0
     others: int = 0
     first: int = 0
@@ -55,7 +57,7 @@ class Asked:
         self.sheds += 1
         more = others - (sheds - self.sheds)  # that it did than it had too much to do for, this one left out
         if self.sheds == 1:
-            self.first = more
+            self.first, self.since = more, now
         waits = self.sheds - SOON_SHED
         self.later = now + min(LEAST_WAIT * 2 ** min(waits, 10), MOST_WAIT) if waits >= 0 else now
         is_passed_over = others > self.others and more > self.first

@@ -124,6 +124,7 @@ def test_a_server_behind_one_that_says_busy_is_looked_at_again(bench: Bench) -> 
         bench.ask(5, time=StagedTime(), in_flight=1)
 
 
+HALF_AN_HOUR = 1800.0
 TOO_LARGE = Fault(429, b'{"error": {"message": "Request too large: limit 30000, requested 34000."}}')
 
 
@@ -145,6 +146,31 @@ def test_a_prompt_that_is_always_too_much_fails_alone(bench: Bench, count: int) 
     [failure] = [result for result in found.values() if isinstance(result, Failure)]
     assert (failure.prompt_key, failure.reason) == ((5).to_bytes(16), "engine_error")
     assert "Request too large: limit 30000, requested 34000" in failure.detail
+
+
+@pytest.mark.parametrize(("count", "poison"), [(200, [199]), (1, [0]), (300, [298, 299])], ids=["last", "alone", "two"])
+def test_a_prompt_that_is_always_too_much_and_left_fails_alone(bench: Bench, count: int, poison: list[int]) -> None:
+    """With no others to be answered meanwhile it is enough that the server answers a probe each time, for long."""
+    time = StagedTime()
+    never = [list(f"query {number:03d}".encode()) for number in poison]
+    bench.server.fault = lambda _number, content: TOO_LARGE if content["prompt"] in never else None
+    found = bench.ask(count, time=time, in_flight=4)
+    failed = [result for result in found.values() if isinstance(result, Failure)]
+    assert {failure.prompt_key for failure in failed} == {number.to_bytes(16) for number in poison}
+    assert all("Request too large" in failure.detail for failure in failed)
+    assert HALF_AN_HOUR < time.now < 2 * HALF_AN_HOUR
+
+
+@pytest.mark.parametrize("count", [1, 200])
+def test_a_prompt_that_is_too_much_for_half_an_hour_is_answered(bench: Bench, count: int) -> None:
+    """A server may have too much to do for as long, and still answer probes."""
+    time = StagedTime()
+    last = list(f"query {count - 1:03d}".encode())
+    bench.server.fault = lambda _number, content: (
+        BUSY if content["prompt"] == last and time.now < HALF_AN_HOUR else None
+    )
+    found = bench.ask(count, time=time, in_flight=4)
+    assert all(isinstance(result, Generation) for result in found.values())
 
 
 def test_no_row_fails_for_a_server_that_sheds_most_of_its_load(bench: Bench) -> None:
