@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import os
 import signal
+import struct
 import subprocess
 import sys
 import time
@@ -26,6 +27,7 @@ from batchinfer.errors import ModelError
 
 DRIVER = "tests.scripted:ScriptedDriver"
 FOREVER = 3600.0
+HALF_A_MESSAGE = struct.pack("!i", 1000) + bytes(500)  # as `Connection` writes one
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +36,7 @@ class Script:
 
     answer: "echo" gives the prompt's last message back; a mapping gives a text for the first token id that it knows.
     scores: the probability of each choice, in the task's order.
-    die_on, hang_on, refuse, cut_off: token ids. once: a folder; each death and hang is then staged only once.
+    die_on, hang_on, freeze_on, refuse, cut_off: token ids. once: a folder; each death, hang and freeze is then staged only once.
     slow: seconds of a step. per_step: prompts finished in one. in_flight, max_len, version: what EngineInfo says.
     loads: what each load of the pool's only process does: "fine", "die", "hang", or a ModelError's sentence.
     diary: file that gets a line for each load, prompt taken and prompt answered. prints: said on stdout and stderr.
@@ -45,6 +47,7 @@ class Script:
     scores: Sequence[float] | None = None
     die_on: Sequence[int] = ()
     hang_on: Sequence[int] = ()
+    freeze_on: Sequence[int] = ()
     refuse: Sequence[int] = ()
     cut_off: Sequence[int] = ()
     once: str | None = None
@@ -124,6 +127,8 @@ class ScriptedDriver:
                 os.kill(os.getpid(), signal.SIGKILL)
             if self._meets(prompt, self._script.hang_on) and self._first_time(prompt):
                 time.sleep(FOREVER)
+            if self._meets(prompt, self._script.freeze_on) and self._first_time(prompt):
+                freeze()
         results: list[Generation | Failure] = [self._answer(prompt) for prompt in prompts]
         for prompt in prompts:
             self._note("answer", prompt.prompt_key.hex())
@@ -179,6 +184,12 @@ class ScriptedDriver:
             file = os.open(self._script.diary, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
             os.write(file, f"{' '.join([what, str(os.getpid()), *rest])}\n".encode())
             os.close(file)
+
+
+def freeze() -> None:
+    """Sends half a message, and stops this process as it is."""
+    os.write(int(sys.argv[1]), HALF_A_MESSAGE)
+    os.kill(os.getpid(), signal.SIGSTOP)
 
 
 def read_diary(path: str | Path) -> list[list[str]]:

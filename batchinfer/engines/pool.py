@@ -163,9 +163,9 @@ class EnginePool:
     def _listen(self) -> Iterator[Generation | Failure]:
         """Waits up to a second for the processes; yields what they finished, replaces those that died."""
         members = [member for member in self._members if not member.is_out]
-        ready = wait([member.process.pipe for member in members], timeout=1.0)
+        ready = wait([member.process.ready for member in members], timeout=1.0)
         for member in members:
-            if member.process.pipe in ready:
+            if member.process.ready in ready:
                 yield from self._read(member)
             elif member.overdue(self._stall_seconds):
                 yield from self._replace(member, f"did not respond for {time.monotonic() - member.heard:.0f} s")

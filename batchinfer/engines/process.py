@@ -8,6 +8,7 @@ import os
 import platform
 import queue
 import signal
+import socket
 import subprocess
 import threading
 from collections.abc import Callable
@@ -42,11 +43,11 @@ class EngineLost(EngineEnded):
 class EngineProcess(Protocol):
     """An engine process, and the way to it. `child.py` has the messages.
 
-    pipe: what it sends can be waited for there.
+    ready: a message from it can be waited for there: once that is ready, all of it is there.
     node: the name of the machine that it runs on; None while it has none yet.
     """
 
-    pipe: Connection
+    ready: Connection
     node: str | None
 
     def send(self, kind: str, content: Any = None) -> None:
@@ -66,11 +67,42 @@ Launch = Callable[[str, EngineConfig, Placement, Path], EngineProcess]
 """Starts an engine process, which loads at once: module:class of what runs in it, what that loads, its place, a file to print to."""
 
 
+class Inbox:
+    """What comes through a pipe, read by a thread, so that nobody waits for the rest of a message, as of one that froze within it.
+
+    bell: can be read from once for each message that is there, and at the end.
+    """
+
+    def __init__(self, pipe: Connection) -> None:
+        self._pipe, self._messages = pipe, queue.SimpleQueue[Any]()
+        self.bell, self._rope = multiprocessing.Pipe(duplex=False)
+        self._reader = threading.Thread(target=self._read, name="batchinfer-inbox", daemon=True)
+        self._reader.start()
+
+    def next(self) -> Any:
+        """The next message, once it is there. Raises EOFError or OSError after the last."""
+        self.bell.recv_bytes()
+        return self._messages.get()
+
+    def _read(self) -> None:
+        with self._rope, contextlib.suppress(EOFError, OSError):
+            while True:
+                self._messages.put(self._pipe.recv())
+                self._rope.send_bytes(b"!")
+
+    def close(self) -> None:
+        """Has nobody wait at either end of the pipe any more, whatever other process holds one."""
+        with contextlib.suppress(OSError), socket.socket(fileno=os.dup(self._pipe.fileno())) as end:
+            end.shutdown(socket.SHUT_RDWR)
+        self.bell.close()
+        self._reader.join()
+
+
 class LocalProcess:
     """An `EngineProcess` that is a child of this one."""
 
     def __init__(self, process: subprocess.Popen[bytes], pipe: Connection) -> None:
-        self.process, self.pipe = process, pipe
+        self.process, self.pipe, self.ready = process, pipe, pipe
         self.node: str | None = platform.node()
 
     def send(self, kind: str, content: Any = None) -> None:
@@ -79,11 +111,14 @@ class LocalProcess:
 
     def receive(self) -> tuple[str, Any]:
         try:
-            kind, content = self.pipe.recv()
+            kind, content = self._next()
         except (EOFError, OSError) as exc:
             code = self.wait()
             raise EngineEnded(f"died (exit code {code})", code) from exc
         return kind, content
+
+    def _next(self) -> Any:
+        return self.pipe.recv()
 
     def wait(self) -> int | None:
         """Its exit code, once it has ended by itself; None if it has not soon."""
@@ -96,14 +131,19 @@ class LocalProcess:
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()
+        self._close()
+
+    def _close(self) -> None:
         self.pipe.close()
 
 
-class FedProcess(LocalProcess):
-    """A process that a thread writes to, so that nobody waits for one that hangs, and does not read."""
+class EngineChild(LocalProcess):
+    """One that threads write to and read from: nobody waits for one that hangs, and does not read, or sent half a message."""
 
     def __init__(self, process: subprocess.Popen[bytes], pipe: Connection) -> None:
         super().__init__(process, pipe)
+        self._inbox = Inbox(pipe)
+        self.ready = self._inbox.bell
         self._outbox: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
         self._writer = threading.Thread(target=self._write, name="batchinfer-engine", daemon=True)
         self._writer.start()
@@ -117,23 +157,20 @@ class FedProcess(LocalProcess):
             while (message := self._outbox.get()) is not None:
                 self.pipe.send_bytes(message)
 
-    def kill(self) -> None:
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(self.process.pid, signal.SIGKILL)
+    def _next(self) -> Any:
+        return self._inbox.next()
+
+    def _close(self) -> None:
+        self._inbox.close()
         self._outbox.put(None)
-        self._writer.join(STOP_SECONDS)
-        if (
-            self._writer.is_alive()
-        ):  # another process holds the pipe: closed, it would be written to where something else is
-            self.process.wait()
-        else:
-            super().kill()
+        self._writer.join()
+        super()._close()  # no thread uses it any more: its number may be that of another file from now on
 
 
-def launch_here(driver: str, config: EngineConfig, placement: Placement, log: Path) -> FedProcess:
+def launch_here(driver: str, config: EngineConfig, placement: Placement, log: Path) -> EngineChild:
     """`Launch` on this machine. log: file for all that the process prints."""
     started = start_beside(child.__name__)
-    process = FedProcess(started.process, started.pipe)
+    process = EngineChild(started.process, started.pipe)
     process.send("load", (driver, config, placement, log))
     return process
 

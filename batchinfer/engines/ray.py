@@ -25,7 +25,7 @@ from typing import Any, Self
 from batchinfer.core.records import Info
 from batchinfer.engines.devices import PATIENCE_SECONDS, Gpu, Placement
 from batchinfer.engines.digests import folder_digest
-from batchinfer.engines.process import EngineEnded, EngineLost, LocalProcess, start_beside
+from batchinfer.engines.process import EngineEnded, EngineLost, Inbox, LocalProcess, start_beside
 from batchinfer.engines.protocol import EngineConfig
 from batchinfer.errors import Busy, CutShort, MissingExtra, UsageError, counted
 from batchinfer.job.engine_spec import LOCAL, RaySpec
@@ -81,7 +81,8 @@ class RayProcess:
 
     def __init__(self, pipe: Connection, lost: Callable[[], CutShort]) -> None:
         """lost: the error for a cluster that is gone as a whole."""
-        self.pipe, self._lost = pipe, lost
+        self.pipe, self._lost, self._inbox = pipe, lost, Inbox(pipe)
+        self.ready = self._inbox.bell
         self.node: str | None = None
 
     def send(self, kind: str, content: Any = None) -> None:
@@ -90,7 +91,7 @@ class RayProcess:
 
     def receive(self) -> tuple[str, Any]:
         try:
-            kind, content = self.pipe.recv()
+            kind, content = self._inbox.next()
         except (EOFError, OSError) as exc:
             raise self._lost() from exc
         if kind == "placed":
@@ -105,6 +106,7 @@ class RayProcess:
         """Not at all: its actor is ended with it."""
 
     def kill(self) -> None:
+        self._inbox.close()
         self.pipe.close()
 
 

@@ -100,7 +100,7 @@ class EngineHost:
 
     def _has_more(self, seconds: float) -> bool:
         """Whether the engine says something else in so many seconds."""
-        return seconds > 0 and self._process is not None and self._process.pipe.poll(seconds)
+        return seconds > 0 and self._process is not None and self._process.ready.poll(seconds)
 
     def _printed(self, last: Message) -> list[Message]:
         """The end of what an engine printed that says no more."""

@@ -17,7 +17,7 @@ import pytest
 from batchinfer.core.records import Failure, Generation, Prompt
 from batchinfer.engines.devices import Gpu, Placement
 from batchinfer.engines.pool import EnginePool
-from batchinfer.engines.process import EngineEnded, EngineLost, LocalProcess, launch_here, start_beside
+from batchinfer.engines.process import EngineChild, EngineEnded, EngineLost, LocalProcess, launch_here, start_beside
 from batchinfer.engines.protocol import EngineConfig, Task
 from batchinfer.errors import ModelError, Stopped
 from tests.scripted import DRIVER, read_diary
@@ -166,7 +166,7 @@ def test_a_new_process_gets_the_task_too(log: Path, tmp_path: Path) -> None:
     assert sorted(number(result) for result in results) == list(range(10))
 
 
-class LostWithItsMachine(LocalProcess):
+class LostWithItsMachine(EngineChild):
     """A process of which only that it is gone is known, as of one on a machine that is gone."""
 
     def receive(self) -> tuple[str, Any]:
@@ -178,8 +178,10 @@ class LostWithItsMachine(LocalProcess):
 
 def launch_elsewhere(driver: str, config: EngineConfig, placement: Placement, log: Path) -> LostWithItsMachine:
     """Starts a process on a machine that may be lost."""
-    started = launch_here(driver, config, placement, log)
-    return LostWithItsMachine(started.process, started.pipe)
+    started = start_beside("batchinfer.engines.child")
+    process = LostWithItsMachine(started.process, started.pipe)
+    process.send("load", (driver, config, placement, log))
+    return process
 
 
 @pytest.mark.long
@@ -324,6 +326,16 @@ def test_a_process_that_takes_nothing_is_replaced(log: Path, diary: str) -> None
         os.kill(children(diary)[0], signal.SIGSTOP)
         assert texts(list(pool.generate(TASK, long))) == echoes(*range(4))
     assert [alive(pid) for pid in children(diary)] == [False, False]
+
+
+@pytest.mark.long
+def test_a_process_that_freezes_in_mid_message_is_replaced(log: Path, diary: str, tmp_path: Path) -> None:
+    """Nobody waits for the rest: others go on, and after stall_seconds it is told from one that works."""
+    with scripted(log, 2, stall_seconds=3, answer="echo", freeze_on=[0], once=str(tmp_path), diary=diary) as pool:
+        found = [number(result) for result in pool.generate(TASK, prompts(*range(200)))]
+        assert [alive(pid) for pid in children(diary)].count(False) == 1
+    assert sorted(found) == list(range(200))
+    assert found.index(0) >= 190  # it waits for the new process
 
 
 def test_interrupts_come_through_where_no_process_can_be_started(monkeypatch: pytest.MonkeyPatch) -> None:

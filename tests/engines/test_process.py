@@ -1,30 +1,33 @@
-"""A process that a thread writes to."""
+"""A process that threads write to and read from."""
 
 from __future__ import annotations
 
 import multiprocessing
+import os
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from multiprocessing.connection import Connection
 
 import pytest
 
-from batchinfer.engines.process import FedProcess
+from batchinfer.engines.process import EngineChild, EngineEnded
+from tests.scripted import HALF_A_MESSAGE
 
 
 @pytest.fixture
-def fed() -> Iterator[tuple[FedProcess, Connection]]:
+def fed() -> Iterator[tuple[EngineChild, Connection]]:
     """One that sleeps, and the other end of its pipe, which it does not read."""
     ours, theirs = multiprocessing.Pipe()
     started = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"], start_new_session=True)
-    process = FedProcess(started, ours)
+    process = EngineChild(started, ours)
     yield process, theirs
     process.kill()
     theirs.close()
 
 
-def test_what_cannot_be_sent_is_told_at_once(fed: tuple[FedProcess, Connection]) -> None:
+def test_what_cannot_be_sent_is_told_at_once(fed: tuple[EngineChild, Connection]) -> None:
     """In the thread that writes nobody would hear of it: the engine would seem to hang."""
     process, theirs = fed
     with pytest.raises((AttributeError, TypeError), match="pickle"):
@@ -33,13 +36,25 @@ def test_what_cannot_be_sent_is_told_at_once(fed: tuple[FedProcess, Connection])
     assert theirs.recv() == ("task", "fine")
 
 
-def test_a_pipe_that_is_written_to_is_not_closed(
-    fed: tuple[FedProcess, Connection], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """As where a process that the engine started holds it: its number may be that of another file by then."""
-    monkeypatch.setattr("batchinfer.engines.process.STOP_SECONDS", 0.1)
+def test_nobody_waits_for_half_a_message(fed: tuple[EngineChild, Connection]) -> None:
+    """It is there once all of it is; before that, the process that sends it is silent."""
+    process, theirs = fed
+    theirs.send(("results", [1]))
+    os.write(theirs.fileno(), HALF_A_MESSAGE)
+    assert process.ready.poll(10)
+    assert process.receive() == ("results", [1])
+    assert not process.ready.poll(0.2)
+    process.kill()
+    with pytest.raises(EngineEnded):
+        process.receive()
+
+
+def test_a_pipe_that_others_hold_is_closed(fed: tuple[EngineChild, Connection]) -> None:
+    """As where a process that the engine started has its end: no thread waits there any more, and none uses its number later."""
     process, theirs = fed
     process.send("prompts", bytes(1 << 24))  # more than a pipe holds
+    before = threading.active_count()
     process.kill()
-    assert not process.pipe.closed
-    assert theirs.recv() == ("prompts", bytes(1 << 24))
+    assert (process.pipe.closed, threading.active_count()) == (True, before - 2)
+    with pytest.raises((EOFError, OSError)):
+        theirs.recv()

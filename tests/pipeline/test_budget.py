@@ -278,20 +278,14 @@ def test_a_ledger_that_says_nothing(document: Any) -> None:
     assert Cost.of(document) is None
 
 
-class WithoutAPlace(LocalProcess):
-    """A process that stands for one on a cluster that has no node yet."""
-
-    def __init__(self, started: LocalProcess) -> None:
-        super().__init__(started.process, started.pipe)
-        self.node = None
-
-
 def test_what_has_no_place_is_not_paid(tmp_path: Path) -> None:
     """Of a cluster only the engines that have a node count, and of CPUs the nodes."""
 
     def launch(driver: str, config: EngineConfig, placement: Placement, log: Path) -> LocalProcess:
         started = launch_here(driver, config, placement, log)
-        return started if placement.cores == (0,) else WithoutAPlace(started)
+        if placement.cores != (0,):  # as on a cluster that has no node for it yet
+            started.node = None
+        return started
 
     places = [Placement(cores=(0,)), Placement(cores=(0,)), Placement(cores=(1,))]
     config = EngineConfig("a script", options={"answer": "echo"})
