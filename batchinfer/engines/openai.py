@@ -37,14 +37,12 @@ class OpenAIEngine(ServerEngine):
         super().__init__(api, job, spec, config, most=most, info=info, meanwhile=meanwhile, clock=clock)
         self._replies = Replies(api)
         self._stall_seconds = spec.stall.total_seconds()
-        self._soon = (
-            self._stall_seconds / 4
-        )  # with more in flight, answers would be taken for lost that only wait their turn
+        # with more in flight, answers would be taken for lost that only wait their turn
+        self._soon = self._stall_seconds / 4
         self._again: deque[Asked] = deque()  # to be sent again, before any other
         self._suspects: deque[Asked] = deque()  # to be sent again, each alone
-        self._doubted: list[
-            tuple[Asked, ServerFault]
-        ] = []  # of which a look shows whether they or the server are to blame
+        # of which a look shows whether they or the server are to blame
+        self._doubted: list[tuple[Asked, ServerFault]] = []
         self._failed: deque[Failure] = deque()
         self._alone: Asked | None = None  # a suspect that is in flight
         self._done = self._sheds = 0  # requests that it did, and for which it had too much to do

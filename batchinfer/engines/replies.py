@@ -15,10 +15,8 @@ from batchinfer.engines.flow import LEAST_WAIT, MOST_WAIT
 from batchinfer.engines.server_api import Refused, ServerApi, ServerFault
 
 MOST_STRIKES = 4  # failed answers to one prompt, after which it is asked no more
-SOON_SHED, OFTEN_SHED = (
-    4,
-    7,
-)  # times that it is asked again at once; and then, in all a minute, before it is to blame itself
+# times that it is asked again at once; and then, in all a minute, before it is to blame itself
+SOON_SHED, OFTEN_SHED = 4, 7
 
 
 @dataclass(slots=True)

@@ -77,6 +77,12 @@ def test_functions_and_files_are_small() -> None:
     assert {name: lines for name, lines in lengths.items() if lines > LONGEST_FILE} == {}
 
 
+def test_comments_stand_before_what_they_explain() -> None:
+    """None stands behind a bracket that ends a statement of several lines, to where the formatter moves it off its words."""
+    behind = re.compile(r"^ *[\])}]+[^\w#\"'\n]*(as \w+:)?  # (?!fmt|noqa)", re.MULTILINE)
+    assert [str(name) for name, path in FILES.items() if behind.search(path.read_text(encoding="utf-8"))] == []
+
+
 def test_no_sentence_holds_an_error_as_python_writes_it() -> None:
     """What went wrong is told in words, as `core.files.why_damaged` has them: no gap of a text holds the repr of an error."""
     sentences = {
