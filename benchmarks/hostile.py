@@ -2,8 +2,9 @@
 
     python -m benchmarks.hostile [--terms 1000000] [--seconds 4]
 
-The versions: 5,000 terms that lie within one another, as many other terms as --terms says, entries of up to 15 MB, and
-two with a student that answers every miss: of two choices, and of as many as there may be, each of 1,000 characters.
+The versions: 5,000 terms that lie within one another, 5,000 that overlap at each place, terms that name 150,000 concepts
+each, as many other terms as --terms says, entries of up to 15 MB, and two with a student that answers every miss: of
+two choices, and of as many as there may be, each of 1,000 characters.
 One client sends a request of a kind again and again; beside it, in a process of its own, another looks single keys up.
 Limits: the worker's memory grows by 300 MB, 99 of 100 look-ups of the others take 50 ms, an answer takes 10 s and has
 64 MiB. An honest refusal is an answer. The first line shows how noisy the machine is.
@@ -39,6 +40,8 @@ from benchmarks.made import JOB, key_of, make
 from benchmarks.servers import ROOT, free_port, running, say, service
 
 ENTRIES, NESTED = 20_000, 5_000
+EDGES = 71  # terms of so many letters at most before and behind one that is another
+WIDE, CONCEPTS = 5, 150_000  # terms, and what each of them names
 SIZES = {"large": 15_000_000, "megabyte": 1_000_000}  # bytes of entries, by the first letters of their keys
 # of students, by the names of their jobs
 CHOICES = {"student": ("yes", "no"), "student-of-many": tuple(f"{number:x<1000}" for number in range(MOST_CHOICES))}
@@ -99,6 +102,11 @@ def versions(root: Path, terms: int) -> None:
         make(root, ENTRIES)
     laughs = f"SELECT left(repeat('ha', {NESTED}), i::INT) AS id, 'laugh ' || i AS prediction FROM range(1, {NESTED + 1}) r(i)"
     publish(root, "nested", laughs, "id", match)
+    crossed = "repeat('哈', i::INT) || '笑' || repeat('哈', j::INT) AS id, 'crossed ' || i || ' ' || j AS prediction"
+    crossed = f"SELECT {crossed} FROM range({EDGES}) r(i), range({EDGES}) s(j)"
+    publish(root, "crossed", crossed, "id", match.replace("}", ", overlaps: true}"))
+    wide = f"'wide' || i AS id, j::VARCHAR AS n, 'x' AS prediction FROM range({WIDE}) r(i), range({CONCEPTS}) s(j)"
+    publish(root, "wide", f"SELECT {wide}", "id, n", "match: {terms: [id], concept: n}\n")
     word = "left(translate(md5(i::VARCHAR), '0123456789', 'ghijklmnop'), 5 + i % 6)"
     words = f"SELECT {word} AS id, any_value('thing ' || i) AS prediction FROM range({terms}) r(i) GROUP BY 1"
     publish(root, "terms", words, "id", match)
@@ -153,6 +161,10 @@ def kinds() -> dict[str, Ask]:
         "20,000 characters of nested terms": texts("nested", "ha" * 10_000),
         "1,000 texts of nested terms": texts("nested", *["ha" * (each // 2)] * MAX_TEXTS),
         "nested terms in a URL": Ask("/v1/jobs/nested/match?text=" + "ha" * 4000),
+        "1 MB of crossed terms": texts("crossed", ("哈" * (EDGES - 1) + "笑") * (room // EDGES // 6)),
+        "a term of 150,000 concepts": texts("wide", "wide0"),
+        "all such terms": texts("wide", " ".join(f"wide{i % WIDE}" for i in range(room // 6))),
+        "two such terms in a URL": Ask("/v1/jobs/wide/match?text=wide0+wide1"),
         "1 MB of words": texts("terms", words[:room]),
         "1,000 texts of words": texts("terms", *new),
         "1 MB of marks": texts("terms", "a" + "\u0301" * (room // 6)),
@@ -236,6 +248,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--terms", type=int, default=1_000_000)
     parser.add_argument("--seconds", type=float, default=4)
+    parser.add_argument("--only", default="", help="the kinds whose names hold this")
     parser.add_argument("--home", type=Path, help="a folder that keeps the versions for the next time")
     parser.add_argument("--others", type=int, help=argparse.SUPPRESS)
     given = parser.parse_args()
@@ -250,6 +263,8 @@ def main() -> None:
         versions(root, given.terms)
         with served(root) as (port, worker):
             for kind, ask in kinds().items():
+                if given.only not in kind:
+                    continue
                 say(kind)
                 found = cost(port, worker, ask, given.seconds)
                 at = [found.others[int(len(found.others) * share)] for share in (0.5, 0.99)]

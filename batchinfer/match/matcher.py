@@ -164,7 +164,7 @@ class Matcher:
                 budget.need_names(entries.size)
             if entries.turkic:
                 entries = self._named.spelled(number, ranges, text[slice(*span)], self._fold, budget)
-            if entries.names and (plain or not folded.cuts(end)):
+            if entries.concepts and (plain or not folded.cuts(end)):
                 matches.append((span, entries))
         if len(matches) > 1:
             matches.sort(key=_leftmost_longest)
@@ -185,7 +185,7 @@ class Matcher:
                 entries = self._named(number, ranges, budget)
                 if entries.turkic:
                     entries = self._named.spelled(number, ranges, text[slice(*span)], self._fold, budget)
-                if entries.names and not window.cuts(end):
+                if entries.concepts and not window.cuts(end):
                     yield span, entries
 
 

@@ -7,7 +7,7 @@ import json
 import math
 import zlib
 from array import array
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from batchinfer.core.open_file import OpenFile
@@ -21,7 +21,7 @@ MOST_KEPT = 8 << 20  # bytes of names in the file: some 50 MB when read; what co
 FEW = 64  # bytes that any names take beside what the file has
 LEAST_NAME = 60  # bytes that a name counts at least: where columns are equal, the file has much less than memory
 RANGE = 40  # bytes that a range of languages counts, or a spelling
-POINTER = 8  # bytes that a name takes once more
+POINTERS = 40  # bytes that a name takes once more
 
 
 class Name(NamedTuple):
@@ -66,12 +66,14 @@ class Occurrence(NamedTuple):
         ]  # fmt: skip
 
 
-def by_concept(names: Sequence[Name]) -> list[tuple[Name, list[str] | None]]:
-    """Of each concept what is surest, a person's word before a score, and all languages; None where it holds in every one."""
-    found: dict[str, list[Name]] = {}
-    for name in names:
-        found.setdefault(repr(name.concept), []).append(name)
-    return [(max(alike, key=_sureness), _languages(alike)) for alike in found.values()]
+def by_concept(names: Iterable[Name]) -> Iterator[tuple[Name, list[str] | None]]:
+    """Of each concept what is surest, a person's word before a score, and all languages; None where it holds in every one.
+
+    names: by their concepts, as the file has them.
+    """
+    for _, group in itertools.groupby(names, lambda name: repr(name.concept)):
+        alike = list(group)
+        yield max(alike, key=_sureness), _languages(alike)
 
 
 def _sureness(name: Name) -> tuple[bool, float]:
@@ -83,37 +85,60 @@ def _languages(names: Sequence[Name]) -> list[str] | None:
     return None if None in tags else sorted(tag for tag in tags if tag is not None)
 
 
+Columns = Sequence[tuple[Any, ...]]
+"""Names by the fields of `Name`: all of each of these."""
+LANGUAGE = Name._fields.index("language")
+
+
 class Named:
-    """What a pattern stands for, in some languages. Built once and kept, since some terms are much more common."""
+    """What a pattern stands for, in some languages. Built once and kept, since some terms are much more common.
 
-    __slots__ = ("_parts", "concepts", "names", "size", "turkic")
+    Names are kept as columns, in tuples: the garbage collector, for which the whole process waits, looks at each object and at
+    each item of a list again and again, and at a tuple of texts once.
+    """
 
-    def __init__(self, names: tuple[Name, ...], size: int, turkic: frozenset[str] = frozenset()) -> None:
+    __slots__ = ("_columns", "_names", "_parts", "concepts", "count", "size", "turkic")
+
+    def __init__(self, columns: Columns, size: int, turkic: frozenset[str] = frozenset()) -> None:
         """size: bytes of the file that were read for them. turkic: those of the languages whose spellings have to be looked at."""
-        self.names, self.size, self.turkic = names, size, turkic
-        self.concepts = len({repr(name.concept) for name in names})
-        self._parts: list[bytes] | None = None
+        self._columns, self.size, self.turkic = columns, size, turkic
+        self.count = len(columns[0])
+        self.concepts = sum(1 for _ in itertools.groupby(map(repr, columns[0])))
+        self._names: tuple[Name, ...] | None = None
+        self._parts: tuple[bytes, ...] | None = None
+
+    def __iter__(self) -> Iterator[Name]:
+        return map(Name._make, zip(*self._columns, strict=True))
+
+    @property
+    def names(self) -> tuple[Name, ...]:
+        """All of them, for those who ask for records."""
+        if self._names is None:
+            self._names = tuple(self)
+        return self._names
 
     @property
     def weight(self) -> int:
         """What they take, in bytes that stand for some more of memory."""
-        return max(self.size, LEAST_NAME * len(self.names))
+        return max(self.size, LEAST_NAME * self.count)
 
     def json(self, start: int, end: int, text: str) -> bytes:
         """`Occurrence.flat` as JSON, without its brackets: all but the span is the same each time, and written once."""
         if self._parts is None:
-            self._parts = _parts(self.names)
+            self._parts = tuple(_parts(self))
         return (b'"start":%d,"end":%d,"text":%b,' % (start, end, _quoted(text).encode())).join(self._parts)
 
     def spelled(self, text: str, fold: Folding, budget: MatchBudget) -> Named:
         """Those whose term is really what stands there: a pattern may be more than one Turkish word's."""
         wrong = set[str]()
-        for term in {name.term for name in self.names if name.language in self.turkic}:
+        for term in {name.term for name in self if name.language in self.turkic}:
             budget.check_time()
             if not fold.is_spelled(text, term):
                 wrong.add(term)
-        names = [name for name in self.names if name.language not in self.turkic or name.term not in wrong]
-        return self if len(names) == len(self.names) else Named(tuple(names), self.size)
+        if not wrong:
+            return self
+        kept = [name.language not in self.turkic or name.term not in wrong for name in self]
+        return Named(_compressed(self._columns, kept), self.size)
 
 
 class NamedTerms:
@@ -155,7 +180,7 @@ class NamedTerms:
         found = self._spelled.get((entries, text))
         if found is None:
             found = entries.spelled(text, fold, budget)
-            self._make_room(len(text) + RANGE + (0 if found is entries else POINTER * len(found.names)))
+            self._make_room(len(text) + RANGE + (0 if found is entries else POINTERS * found.count))
             if self.kept.get((number, ranges)) is not entries:  # which the key holds
                 self._keep(number, ranges, entries)
             self._spelled[entries, text] = found
@@ -178,33 +203,45 @@ class NamedTerms:
         offsets = self._offsets
         for number in range(len(self)):
             if offsets[number + 1] - offsets[number] >= least:
-                yield from (name.term for name in self._read(number, ()).names[:1])
+                yield from (name.term for name in itertools.islice(self._read(number, ()), 1))
 
     def _read(self, number: int, ranges: tuple[str, ...]) -> Named:
-        """The file has it by columns, as one value where all of a column are equal."""
         data = self._file.read(self._offsets[number], self._offsets[number + 1])
         if self._checks is not None and zlib.crc32(data) != self._checks[number]:
             raise self._file.damaged("what a term names differs from its checksum")
         try:
-            columns, _ = _decode(str(data, "utf-8"))
-            count = len(columns[0])
-            whole = [column if isinstance(column, list) else itertools.repeat(column, count) for column in columns]
-            names = tuple(map(Name._make, zip(*whole, strict=False)))
-        except (ValueError, IndexError, TypeError) as exc:
+            columns = _columns(data)
+            languages = set[str | None](columns[LANGUAGE])  # few, however many names
+        except (ValueError, LookupError, TypeError) as exc:
             raise self._file.damaged("what a term names cannot be read") from exc
-        languages, begins = {name.language for name in names}, beginnings(ranges)  # few, however many names
         if ranges:
+            begins = beginnings(ranges)
             languages = {language for language in languages if is_in(language, begins)}
-            names = tuple(name for name in names if name.language in languages)
+            columns = _compressed(columns, [language in languages for language in columns[LANGUAGE]])
         turkic = frozenset(language for language in languages if language is not None and is_turkic(language))
-        return Named(names, len(data) + FEW, turkic)
+        return Named(columns, len(data) + FEW, turkic)
+
+
+def _columns(data: bytes) -> Columns:
+    """The file has them so, as one value where all of a column are equal. Raises ValueError, LookupError or TypeError."""
+    columns, _ = _decode(str(data, "utf-8"))
+    count = len(columns[0])
+    whole = [tuple(column) if isinstance(column, list) else (column,) * count for column in columns]
+    if len(whole) != len(Name._fields) or any(len(column) != count for column in whole):
+        raise ValueError("the columns do not fit each other")
+    return whole
+
+
+def _compressed(columns: Columns, kept: Sequence[bool]) -> Columns:
+    """Of each column what is to be kept."""
+    return [tuple(itertools.compress(column, kept)) for column in columns]
 
 
 _decode = json.JSONDecoder().raw_decode
 _quoted = json.encoder.encode_basestring
 
 
-def _parts(names: Sequence[Name]) -> list[bytes]:
+def _parts(names: Iterable[Name]) -> list[bytes]:
     """JSON texts between which the span is put."""
     encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
     parts = [""]

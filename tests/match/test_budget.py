@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -78,6 +79,27 @@ class Watched(MatchBudget):
 
     def check_time(self) -> None:
         self.looks += 1
+
+
+def looked_at() -> int:
+    """How much the garbage collector has to look at: objects, and what is in lists and tuples of them."""
+    gc.collect()  # which lets go of tuples of nothing but texts and numbers
+    return sum(1 + (len(each) if isinstance(each, list | tuple) else 0) for each in gc.get_objects())
+
+
+def test_what_a_term_names_is_little_work_for_the_collector(matcher: Matcher) -> None:
+    """It would look at all of it again and again, and the whole service wait for it; also where it is written out."""
+    matcher.find_json("single")
+    before = looked_at()
+    assert matcher.find_json("iliki other").count(b'"concept"') == 2 * MANY
+    assert looked_at() < before + MANY / 4
+
+
+def test_that_a_term_names_nothing_in_a_language_is_kept(matcher: Matcher, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is not read again and again."""
+    assert matcher.find("other", languages=["fr"]) == []
+    monkeypatch.setattr(matcher._named, "_read", None)
+    assert matcher.find("other", languages=["fr"]) == []
 
 
 def test_the_clock_is_looked_at_for_each_that_is_read(matcher: Matcher) -> None:
