@@ -85,7 +85,7 @@ class Service:
         self._matches = Beside()
         self.lookups = Beside(waiting=LOOKUPS_WAITING, done="looked up")
         self._bodies, self.sender = Bodies(), Sender()
-        self._doorkeeper = Doorkeeper()
+        self.doorkeeper = Doorkeeper()
         self._lookup_routes: dict[str, LookupRoute] = {}
         self._starlette = Starlette(
             routes=[
@@ -279,7 +279,7 @@ class Service:
 
     def write_metrics(self) -> None:
         """Writes this worker's numbers where the others find them."""
-        self.worker_metrics.counters["connections_closed", ""] = self._doorkeeper.closed + self.sender.cut
+        self.worker_metrics.counters["connections_closed", ""] = self.doorkeeper.closed + self.sender.cut
         self.worker_metrics.counters["log_lines_dropped", ""] = STDOUT.dropped + STDERR.dropped
         write_metrics(self.worker_metrics, self._settings.metrics_folder)
 
@@ -291,7 +291,7 @@ class Service:
         tasks = [
             asyncio.create_task(repeat(self.authenticator.refresh, LOOK_SECONDS)),
             asyncio.create_task(repeat(self.look, LOOK_SECONDS, looked)),
-            asyncio.create_task(repeat(self._doorkeeper.look, doorkeeper.LOOK_SECONDS)),
+            asyncio.create_task(repeat(self.doorkeeper.look, doorkeeper.LOOK_SECONDS)),
             asyncio.create_task(repeat(self.write_metrics, WRITE_SECONDS)),
             asyncio.create_task(repeat(self.spool_misses, SPOOL_SECONDS)),
         ]

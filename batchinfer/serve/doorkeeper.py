@@ -1,4 +1,4 @@
-"""Keeps room for clients that speak: where connections crowd, those that say nothing are closed.
+"""Keeps room for clients that speak: where connections crowd, those that say nothing are closed, and then those that wait for nothing.
 
 granian takes so many connections and no more, silent ones too, until each has been silent for its ten seconds. Here they
 are looked through ten times a second, as soon as there are many.
@@ -6,16 +6,21 @@ are looked through ten times a second, as soon as there are many.
 
 from __future__ import annotations
 
+import contextlib
 from collections import Counter
+from collections.abc import Iterator
 
 from batchinfer.core.http_limits import MAX_CONNECTIONS, MAX_OF_ADDRESS
-from batchinfer.serve.sockets import ClientSocket, client_sockets, open_files
+from batchinfer.serve.sockets import Address, ClientSocket, address_of, client_sockets, open_files
 
 LOOK_SECONDS = 0.1
 CROWDED = MAX_CONNECTIONS // 4  # connections; fewer are left alone
+FULL = 3 * CROWDED  # connections; of more, those that wait for nothing are closed
 SPOKEN = 16  # bytes; no request is shorter
 SILENT_SECONDS = 0.25  # that a client may take for its first bytes where connections crowd
-IDLE_SECONDS = 1.0  # that a client beyond its address's share may be idle
+IDLE_SECONDS = (
+    1.0  # that a client beyond its address's share may be idle, or one that asks for nothing may be left unanswered
+)
 
 
 class Doorkeeper:
@@ -26,6 +31,27 @@ class Doorkeeper:
 
     def __init__(self) -> None:
         self.closed = 0
+        self._served = set[Address]()
+
+    @contextlib.contextmanager
+    def serving(self, client: str) -> Iterator[None]:
+        """While a client waits for an answer that takes more than a moment. client: as granian has it."""
+        address = address_of(client)
+        self._served.add(address)
+        try:
+            yield
+        finally:
+            self._served.discard(address)
+
+    @contextlib.contextmanager
+    def awaiting(self, client: str) -> Iterator[None]:
+        """While such a client has to send more before it can be answered."""
+        address = address_of(client)
+        self._served.discard(address)
+        try:
+            yield
+        finally:
+            self._served.add(address)
 
     def look(self) -> None:
         """Closes connections that are silent, and those of an address that has too many, as far as there is a crowd."""
@@ -33,7 +59,7 @@ class Doorkeeper:
             return
         clients = [client for _, client in client_sockets()]
         try:
-            unwanted = _unwanted(clients)
+            unwanted = self._unwanted(clients)
             for client in unwanted:
                 client.cut()
             self.closed += len(unwanted)
@@ -41,24 +67,27 @@ class Doorkeeper:
             for client in clients:
                 client.close()
 
-
-def _unwanted(clients: list[ClientSocket]) -> list[ClientSocket]:
-    """Those that are to be closed: the longest silent ones first, until the crowd is gone."""
-    quiet = list[tuple[bool, float, ClientSocket]]()
-    for client in clients:
-        try:
-            flow = client.flow()
-        except OSError:  # it has just ended
-            continue
-        quiet.append((flow.received < SPOKEN, flow.quiet_seconds, client))
-    quiet.sort(key=lambda each: each[:2], reverse=True)
-    of_address = Counter(client.address for client in clients)
-    left, unwanted = len(clients), []
-    for silent, seconds, client in quiet:
-        crowd = left > CROWDED and silent and seconds >= SILENT_SECONDS
-        share = of_address[client.address] > MAX_OF_ADDRESS and seconds >= (SILENT_SECONDS if silent else IDLE_SECONDS)
-        if crowd or share:
-            unwanted.append(client)
-            left -= 1
-            of_address[client.address] -= 1
-    return unwanted
+    def _unwanted(self, clients: list[ClientSocket]) -> list[ClientSocket]:
+        """Those that are to be closed, until the crowd is gone: the silent ones first, the longest unanswered before others."""
+        waiting = list[tuple[bool, float, float, ClientSocket]]()
+        for client in clients:
+            try:
+                flow = client.flow()
+            except OSError:  # it has just ended
+                continue
+            if (client.address, client.port) not in self._served:
+                waiting.append((flow.received < SPOKEN, flow.unanswered_seconds, flow.quiet_seconds, client))
+        waiting.sort(key=lambda each: each[:2], reverse=True)
+        of_address = Counter(client.address for client in clients)
+        left, unwanted = len(clients), []
+        for silent, unanswered, quiet, client in waiting:
+            crowd = left > CROWDED and silent and quiet >= SILENT_SECONDS
+            share = of_address[client.address] > MAX_OF_ADDRESS and quiet >= (
+                SILENT_SECONDS if silent else IDLE_SECONDS
+            )
+            full = left > FULL and unanswered >= IDLE_SECONDS
+            if crowd or share or full:
+                unwanted.append(client)
+                left -= 1
+                of_address[client.address] -= 1
+        return unwanted

@@ -18,6 +18,7 @@ from batchinfer.core.garbage import collect_as_usual
 from batchinfer.serve import access_log
 from batchinfer.serve.app import Service, Settings
 from batchinfer.serve.beside import SWITCH_SECONDS
+from batchinfer.serve.lookup import LookupRoute
 from batchinfer.serve.problems import Reply
 from batchinfer.serve.pulses import Pulses
 from batchinfer.serve.sending import LARGE
@@ -55,24 +56,29 @@ class RsgiApp:
         began = perf_counter()
         route = self._service.lookup_route(scope.path) if scope.method in ("GET", "HEAD") else None
         if route is None:
-            answer = await self._through_asgi(scope, protocol)
+            with self._service.doorkeeper.serving(scope.client):
+                answer = await self._through_asgi(scope, protocol)
         else:
             query = scope.query_string.encode()
-            answer = route.answer(query, scope.headers.get) or await route.answer_large(
-                query, scope.headers.get, self._service.lookups
-            )
+            answer = route.answer(query, scope.headers.get) or await self._large(route, query, scope)
         seconds = perf_counter() - began
         status, headers, body = answer = self._service.sender.admitted(answer) if route is not None else answer
         if len(body) < LARGE or scope.method == "HEAD":
             protocol.response_bytes(status, headers, body)  # for HEAD, and with 304, granian leaves the body out
         else:
-            await self._service.sender.send(scope.client, protocol, answer)
+            with self._service.doorkeeper.serving(scope.client):
+                await self._service.sender.send(scope.client, protocol, answer)
         if route is not None:
             route.observe(status, seconds)
         if self._logged:
             client = scope.client.rpartition(":")[0]
             key = scope.headers.get("authorization")
             access_log.write(client, scope.method, scope.path, key, status, len(body), seconds)
+
+    async def _large(self, route: LookupRoute, query: bytes, scope: Any) -> Reply:
+        """The answer to a single look-up that takes more than a moment."""
+        with self._service.doorkeeper.serving(scope.client):
+            return await route.answer_large(query, scope.headers.get, self._service.lookups)
 
     async def _through_asgi(self, scope: Any, protocol: Any) -> Reply:
         """What the ASGI application answers."""
@@ -81,7 +87,8 @@ class RsgiApp:
 
         async def receive() -> dict[str, Any]:
             try:
-                return {"type": "http.request", "body": await anext(pieces), "more_body": True}
+                with self._service.doorkeeper.awaiting(scope.client):
+                    return {"type": "http.request", "body": await anext(pieces), "more_body": True}
             except StopAsyncIteration:
                 return {"type": "http.request", "body": b"", "more_body": False}
             except (ProtocolClosed, ProtocolError):

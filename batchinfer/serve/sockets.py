@@ -13,9 +13,17 @@ from pathlib import Path
 from typing import Self
 
 FILES = Path("/proc/self/fd")
-LAST_DATA = 52  # where struct tcp_info of <linux/tcp.h> has tcpi_last_data_recv
+LAST_SENT, LAST_DATA = 44, 52  # where struct tcp_info of <linux/tcp.h> has tcpi_last_data_sent and tcpi_last_data_recv
 BYTES = 120  # and where tcpi_bytes_acked and tcpi_bytes_received
 INFO_SIZE = 136
+Address = tuple[str, int]
+"""A client's host and port."""
+
+
+def address_of(client: str) -> Address:
+    """client: as granian has it, an IPv6 host in brackets."""
+    host, _, port = client.rpartition(":")
+    return host.strip("[]"), int(port) if port.isdigit() else 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,11 +33,13 @@ class Flow:
     acked: bytes that the other side's system has taken.
     received: bytes that came.
     quiet_seconds: since the last of them came, or since the connection was made.
+    unanswered_seconds: since the last were sent to it, or since the connection was made.
     """
 
     acked: int
     received: int
     quiet_seconds: float
+    unanswered_seconds: float
 
 
 class ClientSocket:
@@ -52,7 +62,8 @@ class ClientSocket:
         if len(info) < INFO_SIZE:
             raise OSError("the system does not count bytes")
         acked, received = struct.unpack_from("=QQ", info, BYTES)
-        return Flow(acked, received, struct.unpack_from("=I", info, LAST_DATA)[0] / 1000)
+        quiet, unanswered = (struct.unpack_from("=I", info, place)[0] / 1000 for place in (LAST_DATA, LAST_SENT))
+        return Flow(acked, received, quiet, unanswered)
 
     def cut(self) -> None:
         """Ends the connection: granian finds it closed."""
@@ -91,11 +102,10 @@ class Sockets:
 
     def find(self, client: str) -> ClientSocket | None:
         """client: as granian has it, with the port. None where there is no such connection any more."""
-        host, _, port = client.rpartition(":")
-        wanted = host.strip("[]"), int(port) if port.isdigit() else 0
+        wanted = address_of(client)
         return self._at(self._descriptors.get(wanted), wanted) or self._search(wanted)
 
-    def _at(self, descriptor: int | None, wanted: tuple[str, int]) -> ClientSocket | None:
+    def _at(self, descriptor: int | None, wanted: Address) -> ClientSocket | None:
         if descriptor is None:
             return None
         with contextlib.suppress(OSError):
@@ -105,7 +115,7 @@ class Sockets:
             found.close()
         return None
 
-    def _search(self, wanted: tuple[str, int]) -> ClientSocket | None:
+    def _search(self, wanted: Address) -> ClientSocket | None:
         self._descriptors.clear()
         for descriptor, each in client_sockets():
             self._descriptors[each.address, each.port] = descriptor
