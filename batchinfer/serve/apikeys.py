@@ -107,16 +107,20 @@ class KeyFile:
     def signature(self) -> tuple[int, int, int, int] | None:
         """Changes when the file does, also where a copy of the same size was given the same time; None without one."""
         try:
-            facts = self.path.stat()
+            facts = self.path.stat() if self.path.exists() else self.path.lstat()  # of a link to nothing
         except OSError:
             return None
         return facts.st_ino, facts.st_mtime_ns, facts.st_ctime_ns, facts.st_size
 
     def read(self, *, missing_ok: bool = True) -> list[Record]:
-        """All keys, revoked ones too. missing_ok: no file, no keys. Raises StoreError."""
+        """All keys, revoked ones too. missing_ok: no file, no keys; but a link to none says that there are some. Raises StoreError."""
         try:
             return [_record(key) for key in json.loads(read_small(self.path))["keys"]]
         except FileNotFoundError as exc:
+            if self.path.is_symlink():
+                raise StoreError(
+                    f"{self.path} leads to {self.path.readlink()}, which is missing: restore that."
+                ) from exc
             if missing_ok:
                 return []
             raise StoreError(f"{self.path} is missing.") from exc

@@ -6,8 +6,10 @@ import hashlib
 import json
 import logging
 import multiprocessing
+import os
 import shlex
 import stat
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -378,6 +380,32 @@ def test_a_file_that_is_damaged_from_the_start_lets_nobody_in(tmp_path: Path, da
     """On loopback too: there were keys, so strangers must stay out."""
     (tmp_path / "api-keys.json").write_bytes(damage)
     assert refusal(authenticator_of(tmp_path), None) == "no-key"
+
+
+@pytest.mark.parametrize("odd", ["folder", "link to nothing", "link to itself", "pipe", "device"])
+def test_what_stands_in_place_of_the_file_lets_nobody_in(tmp_path: Path, odd: str) -> None:
+    """From the start, since there may have been keys, and later but for those who were let in before. The commands refuse it."""
+    file = KeyFile(tmp_path)
+    key = file.add("search", None).key
+    before, path = authenticator_of(tmp_path), file.path
+    path.unlink()
+    place: Callable[[], object] = {
+        "folder": path.mkdir,
+        "link to nothing": lambda: path.symlink_to(tmp_path / "secrets" / "keys.json"),
+        "link to itself": lambda: path.symlink_to(path.name),
+        "pipe": lambda: os.mkfifo(path),
+        "device": lambda: path.symlink_to("/dev/zero"),
+    }[odd]
+    place()
+    before.refresh()
+    assert (refusal(before, None), refusal(before, bearer(key))) == ("no-key", "")
+    late = authenticator_of(tmp_path)
+    assert (refusal(late, None), refusal(late, bearer(key))) == ("no-key", "no-key")
+    latch = Latch()
+    latch.look(file)
+    assert latch.closed
+    with pytest.raises(StoreError, match=r"api-keys\.json"):
+        file.add("another", None)
 
 
 def test_a_data_folder_that_is_away_locks_nobody_out(tmp_path: Path) -> None:
