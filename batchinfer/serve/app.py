@@ -46,7 +46,7 @@ class Settings:
     """How the service was started.
 
     data: the data folder that is served.
-    run_folder: of this server alone, for its workers' numbers and misses.
+    run_folder: of this server alone, for its workers' numbers, misses and word of versions that end them.
     latch: whether API keys are required.
     records_misses: whether what was asked for and not found is recorded.
     access_log: whether each request is logged on stdout.
@@ -80,12 +80,15 @@ class Service:
         self.worker_metrics = WorkerMetrics()
         self.authenticator = Authenticator(settings.data, settings.latch)
         self.registry = JobRegistry(
-            settings.data, self._on_new_job, self._on_removed_job, records_misses=settings.records_misses
+            settings.data,
+            self._on_new_job,
+            self._on_removed_job,
+            records_misses=settings.records_misses,
+            openings=settings.run_folder / "openings",
         )
         self._matches = Beside()
         self.lookups = Beside(waiting=LOOKUPS_WAITING, done="looked up")
-        self._bodies, self.sender = Bodies(), Sender()
-        self.doorkeeper = Doorkeeper()
+        self._bodies, self.sender, self.doorkeeper = Bodies(), Sender(), Doorkeeper()
         self._lookup_routes: dict[str, LookupRoute] = {}
         self._starlette = Starlette(
             routes=[

@@ -27,13 +27,17 @@ class JobRegistry:
         on_removed_job: Callable[[ServedJob], None] = lambda _: None,
         *,
         records_misses: bool,
+        openings: Path | None = None,
     ) -> None:
-        """on_new_job: called for each new job, before anyone can ask for it. on_removed_job: once nobody can any more."""
+        """on_new_job: called for each new job, before anyone can ask for it. on_removed_job: once nobody can any more.
+
+        openings: a folder that the workers share, for word of versions that end them.
+        """
         self.jobs: dict[str, ServedJob] = {}
         self.listed = False
         self._root = root
         self._on_new_job, self._on_removed_job = on_new_job, on_removed_job
-        self._records_misses = records_misses
+        self._records_misses, self._openings = records_misses, openings
         self._problem: str | None = None
 
     def refresh(self) -> None:
@@ -41,7 +45,8 @@ class JobRegistry:
         names = self._names()
         for name in names or ():
             if name not in self.jobs:
-                job = ServedJob(JobData(self._root, name), records_misses=self._records_misses)
+                data = JobData(self._root, name)
+                job = ServedJob(data, records_misses=self._records_misses, openings=self._openings)
                 self._on_new_job(job)
                 self.jobs = self.jobs | {name: job}
         if names is not None:

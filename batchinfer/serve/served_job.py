@@ -24,6 +24,7 @@ from batchinfer.misses.counter import MissCounter
 from batchinfer.serve.problems import MEDIA_TYPE, Problem, Reply, problem_body, reply
 from batchinfer.versions.follow import Follower
 from batchinfer.versions.manifest import Manifest
+from batchinfer.versions.openings import Openings
 from batchinfer.versions.pointers import Pointer
 from batchinfer.versions.precision import ServedFigures, read_figures
 from batchinfer.versions.query import QueryReader
@@ -198,12 +199,14 @@ class ServedJob:
     A request takes the open version once, and uses it to its end.
     """
 
-    def __init__(self, data: JobData, *, records_misses: bool) -> None:
+    def __init__(self, data: JobData, *, records_misses: bool, openings: Path | None = None) -> None:
+        """openings: a folder that the workers share, for word of versions that end them."""
         self.name = data.name
         self.data = data
         self.situation = Situation()
         self._opener = VersionOpener(data.name, records_misses=records_misses)
-        self._follower = Follower(data, matching=True, prepare=self._opener)
+        shared = None if openings is None else Openings(openings / data.name)
+        self._follower = Follower(data, matching=True, prepare=self._opener, openings=shared)
         self._last_run = data.folder / "last_run.json"
         self._last_success: str | None = None
         self._figures = ServedFigures()

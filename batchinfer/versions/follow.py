@@ -27,6 +27,7 @@ from batchinfer.student.version import NewerStudent
 from batchinfer.versions import folders, pointers
 from batchinfer.versions.checksums import verify_again, verify_once
 from batchinfer.versions.layout import STUDENT
+from batchinfer.versions.openings import Openings
 from batchinfer.versions.pointers import CURRENT, PIN, Pointer
 from batchinfer.versions.snapshot import Snapshot
 
@@ -65,14 +66,18 @@ class Follower:
     matching: whether texts are matched too. A version's matcher is then loaded before it is picked up, so that no
     request waits for that.
     prepare: called with a version that is whole, before it is picked up. What it raises counts as any other fault.
+    openings: where other processes that follow the job leave word of versions that end them; one that does is damaged.
     """
 
-    def __init__(self, data: JobData, *, matching: bool = False, prepare: Prepare | None = None) -> None:
+    def __init__(
+        self, data: JobData, *, matching: bool = False, prepare: Prepare | None = None, openings: Openings | None = None
+    ) -> None:
         self.data = data
         self.matching = matching
         self.followed = FollowedVersion()
         self.failed_loads = 0
         self._prepare = prepare
+        self._openings = openings
         self._seen: object = None
         self._distrusted = set[Pointer]()  # were found damaged, and have not passed a check of all of them since
         self._judged: Snapshot | None = None  # the last that was
@@ -172,6 +177,20 @@ class Follower:
 
     def _open(self, named: Pointer) -> Snapshot:
         """Raises StoreError."""
+        self._check_openings(named)
+        with self._noted(named):
+            return self._opened(named)
+
+    def _check_openings(self, named: Pointer) -> None:
+        """Raises StoreError."""
+        if self._openings is not None:
+            self._openings.check(named)
+
+    def _noted(self, named: Pointer) -> contextlib.AbstractContextManager[None]:
+        return contextlib.nullcontext() if self._openings is None else self._openings.noted(named)
+
+    def _opened(self, named: Pointer) -> Snapshot:
+        """Raises StoreError."""
         snapshot = self._named(named)
         for fault in snapshot.left_out.values():  # of what it opened without
             raise StoreError(fault)
@@ -192,6 +211,11 @@ class Follower:
 
     def _open_lookups(self, named: Pointer) -> Snapshot:
         """A version without what is damaged of it, as far as look-ups can do without that. Raises StoreError."""
+        with self._noted(named):
+            return self._opened_lookups(named)
+
+    def _opened_lookups(self, named: Pointer) -> Snapshot:
+        """Raises StoreError."""
         snapshot = self._named(named)
         snapshot.verify_lookups()
         snapshot.probe()
@@ -200,7 +224,9 @@ class Follower:
             (MATCHER, self.matching and snapshot.matches, lambda: snapshot.matcher),
         ):
             try:
-                _ = is_wanted and opening()
+                if is_wanted:
+                    self._check_openings(named)
+                    opening()
             except (MissingExtra, NewerStudent, IncompatibleMatcher):
                 pass
             except StoreError as exc:
