@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from batchinfer.core.records import Generation
+from batchinfer.engines.pool import EnginePool
 from benchmarks.engines import WINDOW, Case, Results, make_cases, others, server_engine, vllm_server
 from tests.conftest import EngineSlot
 
@@ -19,20 +20,39 @@ ROWS = 100
 
 @pytest.mark.closes_engine
 def test_a_server_says_what_an_engine_here_says(
+    engine: EnginePool, engine_slot: EngineSlot, model_folder: Path, tmp_path: Path
+) -> None:
+    """The same keys, the same failures, and at temperature 0 nearly always the same texts and scores."""
+    cases = make_cases(model_folder, ROWS)
+    here = {kind: case.ask(engine) for kind, case in cases.items()}
+    engine_slot.close()
+    _check_server(model_folder, None, cases, here, tmp_path)
+
+
+@pytest.mark.closes_engine
+def test_a_server_says_the_same_with_an_adapter(
     engine_slot: EngineSlot, model_folder: Path, adapter: Path, tmp_path: Path
 ) -> None:
-    """The same keys, the same failures, and at temperature 0 nearly always the same texts and scores; so with an adapter."""
-    cases = {None: make_cases(model_folder, ROWS), adapter: make_cases(model_folder, ROWS // 4)}
-    here = engine_slot.get(adapter=str(adapter))
-    said = {each: {kind: case.ask(here, each) for kind, case in kinds.items()} for each, kinds in cases.items()}
-    assert others(said[adapter]["text"], cases[adapter]["text"].ask(here))  # it does change something
+    """It is found by its folder among what the server lists, and what it changes is what it changes here."""
+    cases = make_cases(model_folder, ROWS // 4)
+    engine = engine_slot.get(adapter=str(adapter))
+    here = {kind: case.ask(engine, adapter) for kind, case in cases.items()}
+    assert others(here["text"], cases["text"].ask(engine))
     engine_slot.close()
-    with vllm_server(model_folder, tmp_path / "server.log", adapter) as server:
-        for each, kinds in cases.items():
-            with server_engine(server.url, tmp_path / f"asked-{each is None}", model_folder, each) as asked:
-                assert asked.wait_ready().max_model_len == WINDOW
-                there = {kind: case.ask(asked, each) for kind, case in kinds.items()}
-            _check_alike(kinds, said[each], there)
+    _check_server(model_folder, adapter, cases, here, tmp_path)
+
+
+def _check_server(
+    model: Path, adapter: Path | None, cases: Mapping[str, Case], here: Mapping[str, Results], folder: Path
+) -> None:
+    """Asks vLLM's server what an engine here was asked."""
+    with (
+        vllm_server(model, folder / "server.log", adapter) as server,
+        server_engine(server.url, folder / "asked", model, adapter) as asked,
+    ):
+        assert asked.wait_ready().max_model_len == WINDOW
+        there = {kind: case.ask(asked, adapter) for kind, case in cases.items()}
+    _check_alike(cases, here, there)
 
 
 def _check_alike(cases: Mapping[str, Case], here: Mapping[str, Results], there: Mapping[str, Results]) -> None:
