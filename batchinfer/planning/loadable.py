@@ -58,6 +58,8 @@ def _check_server(job: Job, data: JobData, spec: ServerSpec, question: Question,
 
 
 def _option_faults(model: ModelSpec) -> Iterator[Fault]:
+    if not model.options:  # what vLLM takes need not be read then
+        return
     known = vllm_source.engine_options()
     if known is None:
         return
@@ -69,8 +71,10 @@ def _option_faults(model: ModelSpec) -> Iterator[Fault]:
 
 
 def _quantization_faults(model: ModelSpec) -> Iterator[Fault]:
+    if model.quantization is None:
+        return
     known = vllm_source.quantization_methods()
-    if model.quantization is not None and known is not None and model.quantization not in known:
+    if known is not None and model.quantization not in known:
         said = f"vLLM has no quantisation method {model.quantization}{_hint(model.quantization, known)}"
         yield ("quantization",), said
 
