@@ -62,21 +62,27 @@ class Attempt:
     record: of the run, once it has one.
     """
 
-    def __init__(self, job: Job, data: JobData, info: Info, *, runs: bool = True, publishes: bool = True) -> None:
-        """runs: False for a publishing alone. publishes: False for a run that fills the cache only."""
+    def __init__(
+        self, job: Job, data: JobData, info: Info, *, runs: bool = True, publishes: bool = True, silent: bool = False
+    ) -> None:
+        """runs: False for a publishing alone. publishes: False for a run that fills the cache only.
+
+        silent: nothing is noted or told, since somebody tries the job.
+        """
         self.record: RunRecord | None = None
         self._data, self._info, self._runs = data, info, runs
         self._clears = frozenset({AlertKind.FAILED} if runs else ()) | ({AlertKind.REFUSED} if publishes else set())
         self._began, self._rules = _now(), alert_rules(job)
-        self._is_noted = False
+        self._is_silent, self._is_noted = silent, False
         self._last: LastAttempt | None = None  # as it is noted
-        tell_missing_secrets(job, os.environ, info)
+        if not silent:
+            tell_missing_secrets(job, os.environ, info)
 
     @contextlib.contextmanager
-    def told(self) -> Iterator[Attempt]:
+    def told(self) -> Iterator[None]:
         """At its end whoever is to know is told, which takes ten seconds at most, and changes nothing of how it ended."""
         try:
-            yield self
+            yield
         except BaseException as exc:
             self._note(exc)
             self._tell(delivers=not _is_stop(exc))
@@ -87,9 +93,10 @@ class Attempt:
     @contextlib.contextmanager
     def going_on(self) -> Iterator[None]:
         """Within the run lock: a run that was noted as going on, and does not hold it, died."""
-        self._begin(read_attempt(self._data, holds_lock=True))
-        if self._runs:
-            self._write()
+        if not self._is_silent:
+            self._begin(read_attempt(self._data, holds_lock=True))
+            if self._runs:
+                self._write()
         try:
             yield
         except BaseException as exc:
@@ -107,7 +114,7 @@ class Attempt:
     def _note(self, exc: BaseException | None) -> None:
         """How it ended, once."""
         status = _status(exc)
-        if self._is_noted or status is None:
+        if self._is_silent or self._is_noted or status is None:
             return
         if self._last is None:  # it did not come to hold the lock, or is the first of the job
             self._begin(read_attempt(self._data))

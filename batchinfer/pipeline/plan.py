@@ -37,7 +37,7 @@ def plan(job: Job, data: JobData, options: Options, info: Info = quiet) -> PlanR
     differs = tell_list(job, data, options.input, info)
     with prepare(job, data, options, info) as prepared:
         read_known(job, prepared.query_list.source)
-        if prepared.question is not None and (prepared.cascade or prepared.plan.counts.to_generate):
+        if prepared.asks_model:
             check_models(prepared, info)
             if isinstance(spec := job.spec.engine, RaySpec):
                 with placing(job):

@@ -14,7 +14,7 @@ from batchinfer.inputs.files import list_columns
 from batchinfer.job.reader import Job
 from batchinfer.pipeline.attempt import Attempt
 from batchinfer.pipeline.progress import Progress
-from batchinfer.pipeline.report import RunReport, refusal
+from batchinfer.pipeline.report import RunReport, raise_if_refused
 from batchinfer.planning.prepare import Options, Prepared, holding_run_lock, prepare_to_write
 from batchinfer.publish.build import RunFacts
 from batchinfer.publish.caution import Consent, confirm_list
@@ -59,21 +59,18 @@ def publish(
     ):
         differs = confirm_list(job, data, options.input, person, yes=options.yes)
         with prepare_to_write(job, data, options, person.info) as prepared:
-            return _publish(prepared, person, consent, differs)
+            return _publish_and_report(prepared, person, consent, differs)
 
 
-def _publish(prepared: Prepared, person: Person, consent: Consent, list_differs: str | None) -> RunReport:
+def _publish_and_report(prepared: Prepared, person: Person, consent: Consent, list_differs: str | None) -> RunReport:
     """Publishes, and reports it as a run that asked nothing. Raises GateFailed."""
     job, store, query_list = prepared.job, prepared.store, prepared.query_list
     known = read_known(job, query_list.source)
     store.replace_bad_rows(query_list.bad_rows(), prepared.workspace.texts)  # which failures lists then
     outcome = publish_prepared(prepared, store.last_run_id(), prepared.plan.counts.failed, known, person, consent)
-    status = RunStatus.DONE if outcome.rejected is None else RunStatus.REJECTED
+    status = RunStatus.REJECTED if outcome.is_refused else RunStatus.DONE
     report = RunReport.of(prepared, status, Progress(), outcome, list_differs=list_differs)
-    if outcome.rejected is not None:
-        refused = refusal(job, outcome, report.remaining)
-        refused.report = report
-        raise refused
+    raise_if_refused(job, outcome, report)
     return report
 
 

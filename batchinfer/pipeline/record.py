@@ -25,14 +25,14 @@ from batchinfer.publish.release import Release
 
 
 class RunRecord:
-    """A context manager: entering it writes that a run began, leaving it how the run ended.
+    """A context manager: entering it writes that a run began, leaving it how the run ended; of a refresh as well.
 
     run_id: the run's number.
     meter: counts what devices it holds.
     progress: counts while it goes on; where two models are asked in turns, those of the turn.
     turns: what came of the turns before, each with its stage.
     checked, unshown: of a server that answers, what was looked at to know that it has the job's model, and what stayed open.
-    outcome: of publishing, once there is one.
+    outcome: of publishing, once that is `published`.
     estimate: how long the run was to take, once that is known.
     report: once it was left; a stop carries it too.
     """
@@ -72,6 +72,10 @@ class RunRecord:
         compare(self.run_id)
         self.turns.append((stage, self.progress))
         self.progress = Progress()
+
+    def published(self, outcome: Release) -> None:
+        """How its publishing ended, which the report says."""
+        self.outcome = outcome
 
     def used(self) -> dict[str, Any]:
         """What it used and made so far, as its report has it, too; empty in a job without a model."""
@@ -115,10 +119,12 @@ class RunRecord:
         failed = status is RunStatus.FAILED  # why it failed is reported, not that this could not be written either
         with contextlib.suppress(BatchinferError) if failed else contextlib.nullcontext():
             self._prepared.store.finish_run(self.run_id, status, self.report.to_json())
+        if exc is None and self._prepared.selection.refresh_since is not None and self.report.remaining == 0:
+            self._prepared.data.clear_refresh()
 
     def _status(self, exc: BaseException | None) -> RunStatus:
         if exc is None:
-            refused = self.outcome is not None and self.outcome.failed_checks
+            refused = self.outcome is not None and self.outcome.is_refused
             return RunStatus.REJECTED if refused else RunStatus.DONE
         if isinstance(exc, NotConfirmed):
             return RunStatus.DECLINED

@@ -262,20 +262,24 @@ def _rounded(value: float | None) -> float | None:
 FAILING = ("coverage", "failures", "carried")  # checks that say no since rows have no answer
 
 
-def refusal(job: Job, outcome: Release, remaining: int) -> GateFailed:
-    """Which checks failed, and where the candidate lies; what to do, first about the cause, and last by force.
+def raise_if_refused(job: Job, outcome: Release | None, report: RunReport) -> None:
+    """Raises GateFailed, which carries the report, if the gate refused the candidate.
 
-    remaining: prompts that are still to do.
+    It says which checks failed, and where the candidate lies; what to do, first about the cause, and last by force.
     """
+    if outcome is None or not outcome.is_refused:
+        return
     checks = "; ".join(f"{check.name}: {check.message}" for check in outcome.failed_checks)
     said = [f"The gate refused the new version: {checks}.", f"The candidate lies in {outcome.rejected}."]
     if outcome.contents.served:
         said.insert(1, "What was served before still is.")
-    return GateFailed(" ".join(said), fix=" ".join(_remedies(job, outcome, remaining)))
+    refusal = GateFailed(" ".join(said), fix=" ".join(_remedies(job, outcome, report.remaining)))
+    refusal.report = report
+    raise refusal
 
 
 def _remedies(job: Job, outcome: Release, remaining: int) -> list[str]:
-    """What a person can do about a refused candidate, a sentence each."""
+    """What a person can do about a refused candidate, a sentence each. remaining: prompts that are still to do."""
     refused, remedies = [check.name for check in outcome.failed_checks], list[str]()
     if any(check in FAILING for check in refused):
         if outcome.reasons:

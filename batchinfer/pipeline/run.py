@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import time
-from collections.abc import Iterator
 
 from batchinfer.core.clock import iso, now
 from batchinfer.core.home import JobData
@@ -20,7 +18,7 @@ from batchinfer.pipeline.on_errors import mostly_bad
 from batchinfer.pipeline.progress import Console
 from batchinfer.pipeline.publish import publish_prepared
 from batchinfer.pipeline.record import RunRecord
-from batchinfer.pipeline.report import RunReport, refusal
+from batchinfer.pipeline.report import RunReport, raise_if_refused
 from batchinfer.pipeline.stop import Stop, stopping
 from batchinfer.planning.fingerprint import changes
 from batchinfer.planning.loadable import check_models
@@ -30,7 +28,7 @@ from batchinfer.publish.caution import Consent, confirm_list, tell_list
 from batchinfer.publish.judging import Known, read_known
 from batchinfer.publish.release import Release
 
-MOSTLY = 0.5  # regenerating a larger share than this of what was cached is asked about first
+MOST_REGENERATED = 0.5  # regenerating a larger share than this of the list's prompts is asked about first
 
 
 def run(job: Job, data: JobData, options: Options, console: Console, engine: Engine | None = None) -> RunReport:
@@ -39,39 +37,28 @@ def run(job: Job, data: JobData, options: Options, console: Console, engine: Eng
     Raises Stopped, GateFailed and other BatchinferErrors; what was committed stays.
     """
     check_priced(job, options.budget)
-    if options.limit is not None:  # somebody tries the job: nothing is told of it
-        return _run(job, data, options, console, engine, None)
-    with Attempt(job, data, console.info, publishes=options.publishes).told() as attempt:
-        return _run(job, data, options, console, engine, attempt)
-
-
-def _run(
-    job: Job, data: JobData, options: Options, console: Console, engine: Engine | None, attempt: Attempt | None
-) -> RunReport:
     began = time.monotonic()
-    with _holding(job, data, options, console, attempt) as stop:
+    is_limited = options.limit is not None  # somebody tries the job
+    attempt = Attempt(job, data, console.info, publishes=options.publishes, silent=is_limited)
+    with (
+        attempt.told(),
+        holding_run_lock(job, data, f"batchinfer run {job.name}", options.input, console.info),
+        stopping(options.max_hours, console.info, options.stop_seconds) as stop,
+        attempt.going_on(),
+    ):
         list_differs = _confirm_list(job, data, options, console)
         with prepare_to_write(job, data, options, console.info) as prepared:
             known = _look_ahead(prepared, engine, console.info)
             confirm_regeneration(prepared, options, console)
             with RunRecord(prepared, options, began, list_differs) as record:
-                if attempt is not None:
-                    attempt.record = record
+                attempt.record = record
                 generate(prepared, options, console, stop, record, engine)
                 if options.publishes:
-                    record.outcome = _publish(prepared, options, console, record, known)
-            return _report(prepared, options, record)
-
-
-@contextlib.contextmanager
-def _holding(job: Job, data: JobData, options: Options, console: Console, attempt: Attempt | None) -> Iterator[Stop]:
-    """The job is this run's own, which can be asked to end, and is noted as going on."""
-    with (
-        holding_run_lock(job, data, f"batchinfer run {job.name}", options.input, console.info),
-        stopping(options.max_hours, console.info, options.stop_seconds) as stop,
-        contextlib.nullcontext() if attempt is None else attempt.going_on(),
-    ):
-        yield stop
+                    record.published(_publish_run(prepared, options, console, record, known))
+            raise_if_refused(job, record.outcome, record.report)
+            if not is_limited:
+                data.record_success(record.run_id, str(iso(now())))
+            return record.report
 
 
 def _confirm_list(job: Job, data: JobData, options: Options, console: Console) -> str | None:
@@ -84,8 +71,7 @@ def _confirm_list(job: Job, data: JobData, options: Options, console: Console) -
 def _look_ahead(prepared: Prepared, engine: Engine | None, info: Info) -> Known:
     """What would fail after hours of work fails now: files that the gate needs, and models that cannot be loaded."""
     known = read_known(prepared.job, prepared.query_list.source)
-    asks = prepared.question is not None and (prepared.cascade or prepared.plan.counts.to_generate)
-    if engine is None and asks:
+    if engine is None and prepared.asks_model:
         check_models(prepared, info)
         tell_shown_rows(prepared, info)
     return known
@@ -100,7 +86,7 @@ def confirm_regeneration(prepared: Prepared, options: Options, console: Console)
     questions = [question, *([prepared.cascade.large] if prepared.cascade else [])]
     if most is None or most.fingerprint in [each.fingerprint for each in questions]:
         return
-    if counts.to_generate <= MOSTLY * counts.unique:
+    if counts.to_generate <= MOST_REGENERATED * counts.unique:
         return
     changed = ", ".join(changes(most.parts, question.parts))
     text = (
@@ -115,13 +101,13 @@ def generate(
 ) -> None:
     """Asks the model for what is missing; loads nothing if nothing is. Raises Stopped if it was asked to end."""
     asking = Asking(prepared, options, console, stop, record, engine)
-    is_asked = prepared.question is not None and prepared.plan.counts.to_generate > 0
-    if is_asked:
+    if prepared.has_todo:
         _check_list(prepared)
     if prepared.cascade is not None:
         asking.ask_both(prepared.cascade)
-    elif is_asked:
+    elif prepared.has_todo:
         asking.ask()
+    # With two models it is not settled whose answer each row takes once a stop was asked, whatever was answered.
     stop.check_end(is_done=prepared.cascade is None and prepared.plan.counts.to_generate == record.progress.done)
 
 
@@ -135,22 +121,6 @@ def _check_list(prepared: Prepared) -> None:
         raise stop
 
 
-def _publish(prepared: Prepared, options: Options, console: Console, record: RunRecord, known: Known) -> Release:
+def _publish_run(prepared: Prepared, options: Options, console: Console, record: RunRecord, known: Known) -> Release:
     failed = prepared.plan.counts.failed + record.progress.failed
     return publish_prepared(prepared, record.run_id, failed, known, console, Consent(yes=options.yes))
-
-
-def _report(prepared: Prepared, options: Options, record: RunRecord) -> RunReport:
-    """What is said of a run that was not stopped, and what the data folder remembers of it.
-
-    Raises GateFailed if its candidate was refused.
-    """
-    if options.refresh and record.report.remaining == 0:
-        prepared.data.clear_refresh()
-    if record.outcome is not None and record.outcome.failed_checks:
-        refused = refusal(prepared.job, record.outcome, record.report.remaining)
-        refused.report = record.report
-        raise refused
-    if options.limit is None:
-        prepared.data.record_success(record.run_id, str(iso(now())))
-    return record.report

@@ -131,6 +131,16 @@ class Prepared:
         return self.question if self.cascade is None else self.cascade.current_question
 
     @property
+    def has_todo(self) -> bool:
+        """Whether a model is left prompts to answer, as the plan is now."""
+        return self.question is not None and self.plan.counts.to_generate > 0
+
+    @property
+    def asks_model(self) -> bool:
+        """Whether a run may ask a model. Of two models only the run finds out what is left to ask."""
+        return self.has_todo or self.cascade is not None
+
+    @property
     def list_name(self) -> str:
         """Where the list came from, but for --input: for people and for what is recorded."""
         return str(self.upstream or self.made_of.found_by or self.job.spec.input.path)
@@ -291,20 +301,23 @@ def _store(data: JobData, scratch: Path, query_list: QueryList, *, writes: bool)
 
 
 def _resolve_verdicts(workspace: Workspace, options: Options, info: Info, *, is_own: bool) -> None:
-    """What people said of the list's rows, unless the model is to be asked whatever they said. is_own: as below."""
+    """What people said of the list's rows, unless the model is to be asked whatever they said.
+
+    is_own: nobody else changes the cache now.
+    """
     if options.despite_people:
         workspace.verdicts.ignore()
         return
-    _rebuild_lookups(workspace, workspace.data, info, is_own=is_own)
+    _rebuild_lookups(workspace, info, is_own=is_own)
     workspace.verdicts.resolve(workspace.store, workspace.query_list)
 
 
-def _rebuild_lookups(workspace: Workspace, data: JobData, info: Info, *, is_own: bool) -> None:
+def _rebuild_lookups(workspace: Workspace, info: Info, *, is_own: bool) -> None:
     """What people gave and rejected holds for the job's key as it is now, whatever it was when they did.
 
-    is_own: nobody else changes the cache now: the run lock is held, or it is a copy.
+    is_own: nobody else changes the cache now, since the run lock is held, or it is a copy.
     """
-    store, query_list = workspace.store, workspace.query_list
+    store, query_list, data = workspace.store, workspace.query_list, workspace.data
     if not imports.outdated(store, query_list.source):
         return
     with contextlib.nullcontext() if is_own else data.run_lock(f"batchinfer, on imports of {data.name}"):

@@ -73,6 +73,11 @@ class Release:
         return None if self.rejected is None else self.rejected.name
 
     @property
+    def is_refused(self) -> bool:
+        """Whether the gate refused the candidate. One that was forced is published with failed checks."""
+        return self.rejected is not None
+
+    @property
     def failed_checks(self) -> list[Check]:
         return [check for check in self.checks if not check.passed]
 
@@ -127,7 +132,7 @@ def release(
             if version is None:
                 outcome = replace(told, rejected=_reject(data, draft, manifest), reasons=candidate.failure_reasons())
             else:
-                outcome = replace(told, match=_publish(data, workspace, draft, version, manifest, info))
+                outcome = replace(told, match=_write_and_install(data, workspace, draft, version, manifest, info))
     removed = retention.retain(data, workspace.spec.keep, info)
     return replace(outcome, pinned=pinned_instead(data, info), removed=removed)
 
@@ -143,7 +148,7 @@ def _add_student(
     return add_student(candidate, workspace, known, before, draft, info)
 
 
-def _publish(
+def _write_and_install(
     data: JobData, workspace: Workspace, draft: Path, version: int, manifest: Manifest, info: Info
 ) -> Terms | None:
     """The files that serve, then the last steps; returns what the matcher holds."""
