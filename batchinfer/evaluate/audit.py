@@ -208,7 +208,7 @@ def _ask_groups(
             session = Session(data, version, console, stop, engine, turn, RunStatus.AUDIT)
             (of_swaps, of_sentences), generated = ask_tables(job, tables, session, scratch, _means(prepared))
     judged = judge_swaps(swaps, of_swaps, choices_looked_at(job.spec), limits)
-    areas = judge_sentences(sentences, of_sentences, lists, _positive(job.spec), limits) if of_sentences else ()
+    areas = judge_sentences(sentences, of_sentences, lists, _sentence_choice(job.spec), limits) if of_sentences else ()
     return _AskedGroups(judged, areas, generated)
 
 
@@ -220,15 +220,19 @@ def _means(prepared: Prepared) -> Means | None:
         return choice_means(prepared.workspace, prepared.query_list.first_rows_sql)
 
 
-def _positive(spec: JobSpec) -> str:
-    """The choice whose score is looked at, where one is enough."""
+def _sentence_choice(spec: JobSpec) -> str:
+    """The choice that sentences are judged by.
+
+    An area is of one choice against all others, so of three and more choices the first is taken where `eval.positive` names
+    none; swaps, which compare a choice's score with itself, look at each.
+    """
     assert spec.output.choices is not None
     return spec.eval.positive or spec.output.choices[0]
 
 
 def choices_looked_at(spec: JobSpec) -> Sequence[str]:
     """The choices whose scores are looked at: of two, one says all."""
-    return (spec.output.choices or []) if spec.positive is None else [spec.positive]
+    return (spec.output.choices or []) if spec.deciding_choice is None else [spec.deciding_choice]
 
 
 @dataclass(frozen=True, slots=True)

@@ -48,7 +48,7 @@ def tested(experiment: Experiment, found: Sequence[Answers], chosen: int) -> Tes
 
 def cut_off_of(job: Job, experiment: Experiment, answers: Answers) -> CutOff | None:
     """The best cut-off of the chosen arm's scores, for two choices, or for one of several that eval.positive names."""
-    positive = job.spec.positive
+    positive = job.spec.deciding_choice
     if positive is None:
         return None
     shares: dict[bool, tuple[Floats, NDArray[np.bool_]]] = {}

@@ -272,7 +272,7 @@ class JobSpec(Section):
     )
 
     @property
-    def positive(self) -> str | None:
+    def deciding_choice(self) -> str | None:
         """The choice whose score says all: that of eval.positive, or of two choices the first; None where there is none."""
         if self.eval.positive is not None:
             return self.eval.positive

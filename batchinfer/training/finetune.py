@@ -207,8 +207,8 @@ def _course(
 
 def _positive(job: Job) -> int | None:
     """The place of the choice whose score an area is about; None where there is none."""
-    choices, positive = job.spec.output.choices or [], job.spec.positive
-    return None if positive is None else choices.index(positive)
+    choices, deciding = job.spec.output.choices or [], job.spec.deciding_choice
+    return None if deciding is None else choices.index(deciding)
 
 
 def _provenance(

@@ -9,7 +9,7 @@ from tests.job.files import ASKING, SMALLEST
 
 
 @pytest.mark.parametrize(
-    ("lines", "positive"),
+    ("lines", "choice"),
     [
         ("output: {type: choice, choices: [good, bad]}\n", "good"),
         ("output: {type: choice, choices: [good, bad]}\neval: {positive: bad}\n", "bad"),
@@ -18,6 +18,6 @@ from tests.job.files import ASKING, SMALLEST
         ("", None),
     ],
 )
-def test_it_is_named_or_the_first_of_two(lines: str, positive: str | None) -> None:
+def test_it_is_named_or_the_first_of_two(lines: str, choice: str | None) -> None:
     """Of more choices none says all unless eval.positive names it; texts have none."""
-    assert reader.parse(SMALLEST + ASKING + lines, "job.yaml").positive == positive
+    assert reader.parse(SMALLEST + ASKING + lines, "job.yaml").deciding_choice == choice
