@@ -127,8 +127,7 @@ class Asking:
             self._foresee(tokenizer)
             loaded = ready.wait_ready()
             self._record.meter.hold(ready.devices, question.identity.label)  # on a cluster more have a place by now
-            self._record.checked += loaded.checked
-            self._record.unshown += loaded.unshown
+            self._record.loaded(loaded)
             progress.waiting_seconds = ready.waited if self._engine is None else 0.0
             seconds = progress.load_seconds = time.monotonic() - began - progress.waiting_seconds
             info(f"{loaded.description}, ready after {seconds:.0f} s.")
@@ -145,7 +144,7 @@ class Asking:
         with contextlib.suppress(BatchinferError):
             maker = PromptMaker(job, question.with_template(question.prompt.template), tokenizer)
             found = count_tokens(self._prepared, maker, None, exact_up_to=0, windows=FEW_WINDOWS)
-            self._record.estimate = foresee(self._prepared, found, self._left)
+            self._record.expected(foresee(self._prepared, found, self._left))
 
     def _pass(self, model: _LoadedModel, question: Question) -> None:
         """Asks what the plan has now."""

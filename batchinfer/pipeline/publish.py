@@ -13,8 +13,7 @@ from batchinfer.errors import InputError, SpecError, UsageError
 from batchinfer.inputs.files import list_columns
 from batchinfer.job.reader import Job
 from batchinfer.pipeline.attempt import Attempt
-from batchinfer.pipeline.progress import Progress
-from batchinfer.pipeline.report import RunReport, raise_if_refused
+from batchinfer.pipeline.report import RunReport, RunWork, raise_if_refused
 from batchinfer.planning.prepare import Options, Prepared, holding_run_lock, prepare_to_write
 from batchinfer.publish.build import RunFacts
 from batchinfer.publish.caution import Consent, confirm_list
@@ -69,7 +68,7 @@ def _publish_and_report(prepared: Prepared, person: Person, consent: Consent, li
     store.replace_bad_rows(query_list.bad_rows(), prepared.workspace.texts)  # which failures lists then
     outcome = publish_prepared(prepared, store.last_run_id(), prepared.plan.counts.failed, known, person, consent)
     status = RunStatus.REJECTED if outcome.is_refused else RunStatus.DONE
-    report = RunReport.of(prepared, status, Progress(), outcome, list_differs=list_differs)
+    report = RunReport.of(prepared, status, RunWork(), outcome, list_differs)
     raise_if_refused(job, outcome, report)
     return report
 

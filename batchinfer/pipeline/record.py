@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from types import TracebackType
 from typing import Any, Self
 
@@ -13,10 +12,11 @@ from batchinfer.cache.schema import RunStatus
 from batchinfer.core.cost import Cost, ModelShare
 from batchinfer.core.signals import meant
 from batchinfer.engines import models
+from batchinfer.engines.protocol import EngineInfo
 from batchinfer.errors import BatchinferError, Interrupted, NotConfirmed, Stopped
 from batchinfer.pipeline.meter import Meter, cost_of
 from batchinfer.pipeline.progress import Progress
-from batchinfer.pipeline.report import RunReport
+from batchinfer.pipeline.report import RunReport, RunWork
 from batchinfer.pipeline.stop import StopNow
 from batchinfer.planning.cascade import Stage
 from batchinfer.planning.prepare import Options, Prepared
@@ -30,10 +30,7 @@ class RunRecord:
     run_id: the run's number.
     meter: counts what devices it holds.
     progress: counts while it goes on; where two models are asked in turns, those of the turn.
-    turns: what came of the turns before, each with its stage.
-    checked, unshown: of a server that answers, what was looked at to know that it has the job's model, and what stayed open.
     outcome: of publishing, once that is `published`.
-    estimate: how long the run was to take, once that is known.
     report: once it was left; a stop carries it too.
     """
 
@@ -45,11 +42,11 @@ class RunRecord:
         self._refresh, self._purpose = options.refresh_text, options.purpose
         self.run_id, self.meter = 0, Meter()
         self.progress = Progress()
-        self.checked: tuple[str, ...] = ()
-        self.unshown: tuple[str, ...] = ()
-        self.turns: list[tuple[Stage | None, Progress]] = []
+        self._checked: tuple[str, ...] = ()
+        self._unshown: tuple[str, ...] = ()
+        self._before: list[tuple[Stage | None, Progress]] = []  # the turns before
+        self._estimate: TimeEstimate | None = None
         self.outcome: Release | None = None
-        self.estimate: TimeEstimate | None = None
         self.report: RunReport
 
     def __enter__(self) -> Self:
@@ -68,10 +65,18 @@ class RunRecord:
 
     def turn(self, compare: Callable[[int], object]) -> None:
         """Begins another turn. compare: compares the list with the cache again, for the run of this number."""
-        stage = None if self._prepared.cascade is None else self._prepared.cascade.stage
+        turns = self._turns()
         compare(self.run_id)
-        self.turns.append((stage, self.progress))
-        self.progress = Progress()
+        self._before, self.progress = turns, Progress()
+
+    def expected(self, estimate: TimeEstimate | None) -> None:
+        """How long it is to take; None where nobody knows."""
+        self._estimate = estimate
+
+    def loaded(self, engine: EngineInfo) -> None:
+        """A model is ready: of a server, what was looked at to know that it has the job's, and what stayed open."""
+        self._checked += engine.checked
+        self._unshown += engine.unshown
 
     def published(self, outcome: Release) -> None:
         """How its publishing ended, which the report says."""
@@ -83,8 +88,13 @@ class RunRecord:
         spent = self._spent()
         return {} if cost is None else {"cost": cost.to_json(), "generated": spent.generated, "failed": spent.failed}
 
+    def _turns(self) -> list[tuple[Stage | None, Progress]]:
+        """All so far, with the one that goes on."""
+        cascade = self._prepared.cascade
+        return [*self._before, (None if cascade is None else cascade.stage, self.progress)]
+
     def _spent(self) -> Progress:
-        return Progress.together([*(turn for _, turn in self.turns), self.progress]) if self.turns else self.progress
+        return Progress.together([turn for _, turn in self._turns()]) if self._before else self.progress
 
     def _cost(self) -> Cost | None:
         """None in a job without a model."""
@@ -93,7 +103,7 @@ class RunRecord:
             return None
         price, shares = prepared.job.spec.cost, []
         if prepared.cascade is not None:
-            turns = [*self.turns, (prepared.cascade.stage, self.progress)]
+            turns = self._turns()
             for question, stages in prepared.cascade.questions:
                 tokens, model = (
                     sum(turn.computed_tokens for stage, turn in turns if stage in stages),
@@ -106,13 +116,7 @@ class RunRecord:
         self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
     ) -> None:
         status = self._status(exc)
-        report = RunReport.of(
-            self._prepared, status, self.progress, self.outcome,
-            run_id=self.run_id, list_name=self._list_name, seconds=time.monotonic() - self._began,
-            list_differs=self._list_differs, turns=self.turns, cost=self._cost(), checked=self.checked,
-            estimate=self.estimate,
-        )  # fmt: skip
-        self.report = replace(report, unshown=self.unshown or None, purpose=self._purpose)
+        self.report = RunReport.of(self._prepared, status, self._work(), self.outcome, self._list_differs)
         ended_by = exc if isinstance(exc, NotConfirmed) else _request(exc)
         if ended_by is not None:
             ended_by.report = self.report
@@ -121,6 +125,21 @@ class RunRecord:
             self._prepared.store.finish_run(self.run_id, status, self.report.to_json())
         if exc is None and self._prepared.selection.refresh_since is not None and self.report.remaining == 0:
             self._prepared.data.clear_refresh()
+
+    def _work(self) -> RunWork:
+        return RunWork(
+            run_id=self.run_id,
+            list_name=self._list_name,
+            purpose=self._purpose,
+            seconds=time.monotonic() - self._began,
+            last=self.progress,
+            turns=self._turns(),
+            spent=self._spent(),
+            cost=self._cost(),
+            checked=self._checked,
+            unshown=self._unshown,
+            estimate=self._estimate,
+        )
 
     def _status(self, exc: BaseException | None) -> RunStatus:
         if exc is None:

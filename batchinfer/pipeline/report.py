@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import statistics
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, Self
 
 from batchinfer.cache.schema import RunStatus
@@ -78,6 +78,36 @@ class ChoiceMass:
 
     def to_json(self) -> dict[str, float]:
         return {"p05": self.p05, "median": self.median, "below_0.1": self.small}
+
+
+@dataclass(frozen=True, slots=True)
+class RunWork:
+    """What a run was and did, for its report. A publishing alone did nothing of it.
+
+    run_id: the run's number.
+    list_name: where the list came from.
+    purpose: probe or tune, of a run that one of these began.
+    seconds: of the whole run.
+    last: what its last turn came to, or the only one: the plan's counts are those from before it.
+    turns: all turns, each with its stage.
+    spent: what they came to together.
+    cost: what it used; None in a job without a model.
+    checked: what was looked at to know that a server has the job's model, a sentence each.
+    unshown: what could not be shown of it, a phrase each.
+    estimate: how long it was to take, as it began; None where nobody knew.
+    """
+
+    run_id: int | None = None
+    list_name: str | None = None
+    purpose: str | None = None
+    seconds: float | None = None
+    last: Progress = field(default_factory=Progress)
+    turns: Turns = ()
+    spent: Progress = field(default_factory=Progress)
+    cost: Cost | None = None
+    checked: tuple[str, ...] = ()
+    unshown: tuple[str, ...] = ()
+    estimate: TimeEstimate | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,23 +207,17 @@ class RunReport:
 
     @classmethod
     def of(
-        cls, prepared: Prepared, status: RunStatus, progress: Progress, outcome: Release | None, *, run_id: int | None = None,
-        list_name: str | None = None, seconds: float | None = None, list_differs: str | None = None, turns: Turns = (),
-        cost: Cost | None = None, checked: tuple[str, ...] = (), estimate: TimeEstimate | None = None,
-    ) -> Self:  # fmt: skip
-        """list_name: where the list came from; run_id, seconds, cost, estimate: of a run. outcome: None where nothing was to be published.
-
-        turns: those before the one of `progress`, where two models were asked in turns.
-        """
+        cls, prepared: Prepared, status: RunStatus, work: RunWork, outcome: Release | None, list_differs: str | None
+    ) -> Self:
+        """outcome: None where nothing was published, or refused."""
         counts, contents = prepared.plan.counts, outcome.contents if outcome else None
         before, cascade = prepared.plan.answered, prepared.cascade
-        every = [*turns, (cascade.stage if cascade else None, progress)]
-        spent = Progress.together([turn for _, turn in every]) if turns else progress
+        last, spent = work.last, work.spent
         return cls(
             job=prepared.job.name,
-            run_id=run_id,
+            run_id=work.run_id,
             status=status,
-            input=list_name,
+            input=work.list_name,
             upstream=prepared.upstream,
             rows=counts.rows,
             misses=counts.misses,
@@ -201,9 +225,9 @@ class RunReport:
             duplicates=counts.duplicates,
             unique=counts.unique,
             cached=counts.cached - before,
-            generated=before + progress.generated,
-            failed=counts.failed + progress.failed,
-            remaining=counts.to_generate - progress.done,
+            generated=before + last.generated,
+            failed=counts.failed + last.failed,
+            remaining=counts.to_generate - last.done,
             carried=contents.carried if contents else 0,
             version=outcome.version if outcome else None,
             entries=contents.entries if contents else None,
@@ -222,16 +246,18 @@ class RunReport:
             output_tokens_per_second=_rounded(spent.rate(spent.output_tokens)),
             prefix_saving=_rounded(spent.prefix_saving),
             choice_mass=ChoiceMass.of(spent.choice_masses) if spent.choice_masses else None,
-            seconds=_rounded(seconds),
+            seconds=_rounded(work.seconds),
             list_differs=list_differs,
             model=prepared.question.identity.label if prepared.question and cascade is None else None,
-            cascade=report_cascade(cascade, every) if cascade else None,
-            cost=cost,
+            cascade=report_cascade(cascade, work.turns) if cascade else None,
+            cost=work.cost,
             version_cost=outcome.cost if outcome else None,
-            checked=checked or None,
+            checked=work.checked or None,
+            unshown=work.unshown or None,
+            purpose=work.purpose,
             generation_seconds=_rounded(spent.seconds) if spent.started is not None else None,
             waiting_seconds=_rounded(spent.waiting_seconds) if spent.started is not None else None,
-            estimate=estimate,
+            estimate=work.estimate,
         )
 
     def to_json(self) -> dict[str, Any]:
