@@ -84,6 +84,18 @@ def test_comments_stand_before_what_they_explain() -> None:
     assert [str(name) for name, path in FILES.items() if behind.search(path.read_text(encoding="utf-8"))] == []
 
 
+def test_only_locks_waits_for_locks() -> None:
+    """Which says for whom within two seconds, and ends: whoever else takes one takes it at once or not at all."""
+    taken = [
+        (str(name), ast.unparse(node))
+        for name, tree in trees().items()
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Call) and ast.unparse(node.func).endswith(("flock", "lockf"))
+    ]
+    assert taken
+    assert [each for each in taken if not ("LOCK_NB" in each[1] or "LOCK_UN" in each[1])] == []
+
+
 def test_no_sentence_holds_an_error_as_python_writes_it() -> None:
     """What went wrong is told in words, as `core.files.why_damaged` has them: no gap of a text holds the repr of an error."""
     sentences = {
