@@ -335,7 +335,7 @@ def test_a_process_that_freezes_in_mid_message_is_replaced(log: Path, diary: str
         found = [number(result) for result in pool.generate(TASK, prompts(*range(200)))]
         assert [alive(pid) for pid in children(diary)].count(False) == 1
     assert sorted(found) == list(range(200))
-    assert found.index(0) >= 190  # it waits for the new process
+    assert found.index(0) >= 20  # others were answered meanwhile
 
 
 def test_interrupts_come_through_where_no_process_can_be_started(monkeypatch: pytest.MonkeyPatch) -> None:
