@@ -209,9 +209,7 @@ def _prepared(job: Job, data: JobData, options: Options, info: Info, *, writes: 
         query_list = QueryList(db, open_list(job, files, columns), columns, texts, narrowed=narrowed)
         question, large = (each and each.of_kinds(*_kinds(query_list.source, columns)) for each in (question, large))
         load_list(query_list, job, data, question, large)
-        if writes:
-            data.bind(job.path)
-        store = _store(data, scratch, query_list, writes=writes)
+        store = _store_to_write(job, data) if writes else _store_to_read(data, scratch, query_list)
         if store.has_long_texts():
             texts.add_source(store.long_texts)
         fingerprint = _fingerprint(spec, question, large)
@@ -288,12 +286,16 @@ def _template_values(query_list: QueryList, prompt_keys: Sequence[bytes]) -> dic
     }
 
 
-def _store(data: JobData, scratch: Path, query_list: QueryList, *, writes: bool) -> Store:
-    """The job's cache, up to date. Who only reads makes none, and has a copy of one that must be changed and cannot be."""
-    if writes:
-        store = Store(data.cache, patience=WRITER_PATIENCE)
-        store.create_or_migrate()
-        return store
+def _store_to_write(job: Job, data: JobData) -> Store:
+    """The job's cache, up to date; the job's name in the data folder belongs to this job file from now on."""
+    data.bind(job.path)
+    store = Store(data.cache, patience=WRITER_PATIENCE)
+    store.create_or_migrate()
+    return store
+
+
+def _store_to_read(data: JobData, scratch: Path, query_list: QueryList) -> Store:
+    """The job's cache, up to date: a copy of one that must be changed and cannot be. None is made."""
     store = Store(data.cache).for_reading(scratch)
     if store.path == data.cache and not data.is_writable and imports.outdated(store, query_list.source):
         return store.copied(scratch)
