@@ -49,7 +49,7 @@ def _known_job(name: str) -> Job | None:
     """The job whose file the data folder has noted under this name, if it still is there, and has that name."""
     from batchinfer.job import reader
 
-    bound = JobData(data_dir(), name).record().get("job_file") if re.fullmatch(JOB_NAME, name) else None
+    bound = JobData(data_dir(), name).record().job_file if re.fullmatch(JOB_NAME, name) else None
     if bound is None or not Path(bound).is_file():
         return None
     job = reader.load(bound, os.environ)

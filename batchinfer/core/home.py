@@ -39,12 +39,11 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any
 
 import platformdirs
 
 from batchinfer.core.files import fault_of_path, os_errors, write_atomically
-from batchinfer.core.job_record import RECORD, read_record
+from batchinfer.core.job_record import RECORD, JobRecord, Refresh
 from batchinfer.core.keys import JOB_NAME
 from batchinfer.core.locks import lock, lock_in_turn
 from batchinfer.core.records import Info
@@ -182,37 +181,37 @@ class JobData:
             self.removed_mark.unlink(missing_ok=True)
         self.check_owner(job_file)
         record = self.record()
-        if record.get("job_file") != str(job_file):
-            self.write_record(record | {"job_file": str(job_file)})
+        if record.job_file != str(job_file):
+            self.write_record(record.bound_to(job_file))
 
     def check_owner(self, job_file: Path) -> None:
         """Raises UsageError if the name belongs to another job file. Makes nothing."""
-        bound = self.record().get("job_file")
+        bound = self.record().job_file
         if bound is not None and bound != str(job_file) and Path(bound).is_file():
             raise UsageError(
                 f"The name {self.name} belongs to {bound} in the data folder {self.root}: "
                 f"rename one of the jobs, or choose another data folder with --home."
             )
 
-    def record(self) -> dict[str, Any]:
-        """The content of job.json; empty if there is none."""
-        return read_record(self.folder / RECORD)
+    def record(self) -> JobRecord:
+        """What job.json says; an empty one if there is none. Raises StoreError."""
+        return JobRecord.read(self.folder / RECORD)
 
     def refresh_since(self, what: str) -> datetime | None:
         """The start of an unfinished refresh of the same; None if there is none."""
-        begun = self.record().get("refresh", {})
-        return datetime.fromisoformat(begun["since"]) if begun.get("what") == what else None
+        begun = self.record().refresh
+        return begun.since if begun is not None and begun.what == what else None
 
     def remember_refresh(self, what: str, since: datetime) -> None:
-        self.write_record(self.record() | {"refresh": {"what": what, "since": since.isoformat()}})
+        self.write_record(self.record().with_refresh(Refresh(what, since)))
 
     def clear_refresh(self) -> None:
         record = self.record()
-        if record.pop("refresh", None) is not None:
-            self.write_record(record)
+        if record.refresh is not None:
+            self.write_record(record.without_refresh())
 
-    def write_record(self, record: Mapping[str, Any]) -> None:
-        write_atomically(self.folder / RECORD, json.dumps(record, indent=2).encode())
+    def write_record(self, record: JobRecord) -> None:
+        record.write(self.folder / RECORD)
 
     def record_success(self, run_id: int, finished_at: str) -> None:
         """Notes a run that ended well, for those who serve: they do not open the cache."""

@@ -73,11 +73,11 @@ def resolve(job: Job, data: JobData, *, update: bool = False) -> ModelIdentity:
     spec = job.spec.model
     if spec is None:
         raise ModelError(f"The job {job.name} has no model: it has only imported answers.")
-    known = None if update else data.record().get("models", {}).get(_request(spec))
-    identity = _identify(spec, job, known["revision"] if known else None)
-    if known and (known["digest"], known["adapter_digest"]) != identity.weights:
+    known = None if update else data.record().model(_request(spec))
+    identity = _identify(spec, job, known.revision if known else None)
+    if known and (known.digest, known.adapter_digest) != identity.weights:
         raise ModelError(
-            f"The files of {spec.id if known['digest'] != identity.digest else spec.adapter} changed since the last run: "
+            f"The files of {spec.id if known.digest != identity.digest else spec.adapter} changed since the last run: "
             f"run again with --update-model to use them, or put the old files back."
         )
     return identity
@@ -86,9 +86,7 @@ def resolve(job: Job, data: JobData, *, update: bool = False) -> ModelIdentity:
 def remember(job: Job, data: JobData, identity: ModelIdentity) -> None:
     """Records the identity, so that the job's model stays the same."""
     assert job.spec.model is not None
-    record = data.record()
-    models = record.get("models", {}) | {_request(job.spec.model): asdict(identity)}
-    data.write_record(record | {"models": models})
+    data.write_record(data.record().with_model(_request(job.spec.model), asdict(identity)))
 
 
 def _request(spec: ModelSpec) -> str:

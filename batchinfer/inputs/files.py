@@ -200,14 +200,14 @@ def open_list(job: Job, files: Sequence[ListFile], columns: Sequence[str]) -> Li
 def _upstream_list(job: Job, data: JobData, scratch: Path, *, rows: bool) -> UpstreamList:
     """The list of the job that a chained one follows, as that job's file says. Raises InputError where that is not known."""
     source = JobData(data.root, str(job.spec.input.job))
-    bound = source.record().get("job_file")
+    bound = source.record().job_file
     if not bound:
         raise InputError(
             f"{job.name} carries {', '.join(job.spec.input.carry)} from the list of {source.name}, whose job file is not known in "
             f"the data folder {data.root}",
             fix=f"batchinfer publish {source.name}",
         )
-    upstream = replace(reader.load(str(bound), {}), roots=job.roots)
+    upstream = replace(reader.load(bound, {}), roots=job.roots)
     return UpstreamList(upstream, list_files(upstream, source, None, scratch, rows=rows)[0])
 
 

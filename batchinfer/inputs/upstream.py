@@ -135,8 +135,8 @@ def _check_no_circle(job: Job, data: JobData) -> None:
 def _upstream_of(data: JobData) -> str | None:
     """The job from which another one takes its list: by its job file, or else by its served version."""
     with contextlib.suppress(BatchinferError):
-        if bound := data.record().get("job_file"):
-            return reader.load(str(bound), {}).spec.input.job
+        if bound := data.record().job_file:
+            return reader.load(bound, {}).spec.input.job
     with contextlib.suppress(BatchinferError), pointers.open_served(data) as version:
         return version.manifest.spec.upstream
     return None

@@ -291,5 +291,5 @@ def _drop_notes(data: JobData) -> None:
     forget_said(data)
     if (notes := AlertNotes(data, lambda _: None)).is_there:
         notes.change(without_messages)
-    if data.record().get("refresh", {}).get("what", "all") != "all":
+    if (refresh := data.record().refresh) is not None and refresh.what != "all":
         data.clear_refresh()

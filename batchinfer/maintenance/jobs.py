@@ -76,7 +76,7 @@ def known_job(data: JobData) -> KnownJob:
         version = pointers.served(data).version
         entries = Manifest.read(folder_of(data, version)).rows
     with contextlib.suppress(StoreError):
-        job_file = data.record().get("job_file")
+        job_file = data.record().job_file
     return KnownJob(data.name, version, entries, _size(data.folder), job_file)
 
 

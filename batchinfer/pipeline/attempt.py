@@ -49,7 +49,7 @@ def tell_bad_job_file(root: Path, path: Path, error: BatchinferError, info: Info
     for name in job_names(root) if root.is_dir() else ():
         data = JobData(root, name)
         with contextlib.suppress(BatchinferError):
-            if data.record().get("job_file") == str(path):
+            if data.record().job_file == str(path):
                 note_failure(data, _now(), _sentence(error))
                 desk = AlertDesk(data, info)
                 desk.look()

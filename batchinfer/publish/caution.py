@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from batchinfer.core.home import JobData
+from batchinfer.core.job_record import AgreedList
 from batchinfer.core.person import Person, ask
 from batchinfer.core.records import Info
 from batchinfer.errors import NotFound, StoreError, UsageError
@@ -16,7 +17,6 @@ from batchinfer.versions import pointers
 from batchinfer.versions.folders import folder_of
 from batchinfer.versions.manifest import Forced, Manifest
 
-AGREED = "list"  # in job.json: the place of a list that changed nothing, and the version that was served then
 MOST_REMOVED = 0.5  # removing a larger share than this of what is served is asked about first
 
 
@@ -88,16 +88,17 @@ def remember_list(data: JobData, place: str) -> None:
     served, record = _served(data), data.record()
     if served is None:
         return
-    rest = {name: value for name, value in record.items() if name != AGREED}
-    noted = {} if place == served.run.input else {AGREED: {"version": served.version, "place": place}}
-    if rest | noted != record:
-        data.write_record(rest | noted)
+    noted = record.without_agreed()
+    if place != served.run.input:
+        noted = noted.with_agreed(AgreedList(served.version, place))
+    if noted != record:
+        data.write_record(noted)
 
 
 def _agreed(data: JobData, served: Manifest) -> str | None:
     """The list of the last publishing, if that changed nothing of this version."""
-    noted = data.record().get(AGREED, {})
-    return str(noted["place"]) if noted.get("version") == served.version else None
+    noted = data.record().agreed
+    return noted.place if noted is not None and noted.version == served.version else None
 
 
 def check_not_empty(entries: int, consent: Consent) -> None:

@@ -113,10 +113,10 @@ def _schedules(root: Path, names: Iterable[str]) -> tuple[dict[str, ScheduleSpec
     bound: dict[str, Path] = {}  # the files of which the data folder knows it
     for name in names:
         try:
-            known = Data(root).of(name).record().get("job_file")
+            known = Data(root).of(name).record().job_file
         except BatchinferError:
             continue
-        if isinstance(known, str) and Path(known).is_file():
+        if known is not None and Path(known).is_file():
             paths[Path(known)], bound[name] = name, Path(known)
     found: dict[str, ScheduleSpec] = {}
     wrong: dict[str, str] = {}
