@@ -21,7 +21,7 @@ from batchinfer.core.duckdb_paths import database_place
 from batchinfer.core.files import os_errors, replace_durably
 from batchinfer.core.sql import literal, quoted
 
-Report = dict[str, Any]
+RunReportJson = dict[str, Any]
 
 
 class GoneRows:
@@ -52,7 +52,9 @@ def settle(store: Store) -> None:
         cache.execute("CHECKPOINT")
 
 
-def rewrite(store: Store, db: duckdb.DuckDBPyConnection, report: Callable[[Report], Report] | None = None) -> None:
+def rewrite(
+    store: Store, db: duckdb.DuckDBPyConnection, report: Callable[[RunReportJson], RunReportJson] | None = None
+) -> None:
     """Replaces the cache by a file that never held what `GoneRows` has. report: what becomes of each run's report."""
     draft = store.path.with_name(f".{store.path.name}.{os.getpid()}")
     try:
@@ -71,7 +73,7 @@ def remove_cache_drafts(store: Store) -> None:
         left.unlink(missing_ok=True)
 
 
-def _copy(db: duckdb.DuckDBPyConnection, place: str, report: Callable[[Report], Report] | None) -> None:
+def _copy(db: duckdb.DuckDBPyConnection, place: str, report: Callable[[RunReportJson], RunReportJson] | None) -> None:
     """The cache without what is in `gone`, into a new file."""
     db.execute(f"ATTACH {literal(place)} AS fresh")
     try:
@@ -101,7 +103,7 @@ def _copy_texts(db: duckdb.DuckDBPyConnection) -> None:
     )
 
 
-def _copy_runs(db: duckdb.DuckDBPyConnection, report: Callable[[Report], Report]) -> None:
+def _copy_runs(db: duckdb.DuckDBPyConnection, report: Callable[[RunReportJson], RunReportJson]) -> None:
     for row, text in db.execute("SELECT rowid, report FROM cache.runs ORDER BY run_id").fetchall():
         changed = None if text is None else json.dumps(report(json.loads(text)))
         sql = "INSERT INTO fresh.runs SELECT * REPLACE (?::VARCHAR AS report) FROM cache.runs WHERE rowid = ?"

@@ -92,7 +92,7 @@ class FoundInTexts:
         return {"version": self.version, "results": [{"matches": matches} for matches in self.results]}
 
 
-Find = Callable[[str], list[dict[str, Any]]]
+FindTerms = Callable[[str], list[dict[str, Any]]]
 
 
 @click.command("match")
@@ -187,7 +187,7 @@ def _curve_table(curve: ScoreCurve) -> None:
         tell(f"{curve.unscored:,} {said}: any min_score leaves them out.")
 
 
-def _match_text(data: JobData, find: Find, text: str, version: int, *, as_json: bool) -> None:
+def _match_text(data: JobData, find: FindTerms, text: str, version: int, *, as_json: bool) -> None:
     """Raises NotFound."""
     found = FoundInText(find(text), version)
     if not found.matches:
@@ -195,7 +195,7 @@ def _match_text(data: JobData, find: Find, text: str, version: int, *, as_json: 
     emit(found.to_json(), as_json, lambda: _match_table(found.matches))
 
 
-def _match_lines(data: JobData, find: Find, version: int, *, as_json: bool) -> None:
+def _match_lines(data: JobData, find: FindTerms, version: int, *, as_json: bool) -> None:
     """People see each line's matches at once, machines all in the end. Raises NotFound, or UsageError for a line that is no text."""
     found, any_found = FoundInTexts([], version), False
     try:

@@ -16,7 +16,7 @@ from typing import Any, Self
 
 from batchinfer.client.arguments import many_queries, many_texts, one_query
 from batchinfer.client.backends import OPEN, close_backend, open_backend
-from batchinfer.client.types import POOL_SIZE, Backend, Hit, Matches, Outcome, Query, Result
+from batchinfer.client.types import POOL_SIZE, Backend, Hit, LookupOutcome, Matches, Query, Result
 from batchinfer.errors import UsageError
 from batchinfer.versions.query import language_ranges
 
@@ -43,7 +43,7 @@ class AsyncLookup:
         backend, values = self._opened, one_query(query, columns)
         return await self._answer(lambda: backend.get(values), at_once=backend.gets_at_once(1))
 
-    async def get_many(self, queries: Iterable[Query]) -> list[Outcome]:
+    async def get_many(self, queries: Iterable[Query]) -> list[LookupOutcome]:
         """The same for many, in their order."""
         backend, rows = self._opened, many_queries(queries)
         return await self._answer(lambda: backend.get_many(rows), at_once=backend.gets_at_once(len(rows)))

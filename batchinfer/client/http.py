@@ -21,7 +21,7 @@ from urllib3.util.retry import RequestHistory
 
 from batchinfer import errors
 from batchinfer.client.encoding import as_json, as_text, each_as_json, in_portions, text_as_json
-from batchinfer.client.types import POOL_SIZE, Outcome, Result
+from batchinfer.client.types import POOL_SIZE, LookupOutcome, Result
 from batchinfer.core.columns import Column
 from batchinfer.core.files import why_damaged
 from batchinfer.core.http_limits import MAX_TEXTS, MAX_URL
@@ -94,7 +94,7 @@ class _Retry(urllib3.Retry):
 
 
 @dataclass(frozen=True, slots=True)
-class _Known:
+class _LookupKey:
     """The lookup key.
 
     version: the version whose key it is.
@@ -121,7 +121,7 @@ class HttpBackend:
             self._headers["authorization"] = f"Bearer {key}"
         self._path = f"{_prefix(self._url)}/v1/jobs/{job}"
         self._pool = self._connect()
-        self._known: _Known | None = None
+        self._known: _LookupKey | None = None
         self._version: int | None = None
 
     def _connect(self) -> urllib3.HTTPConnectionPool:
@@ -146,7 +146,7 @@ class HttpBackend:
         data = self._ask("GET", target)
         return None if data is None else self._content(data)
 
-    def get_many(self, queries: list[Mapping[str, Any]]) -> list[Outcome]:
+    def get_many(self, queries: list[Mapping[str, Any]]) -> list[LookupOutcome]:
         encoded = self._encoded(queries)
         fit = [item for item in encoded if not isinstance(item, UsageError)]
         found = iter(
@@ -206,7 +206,7 @@ class HttpBackend:
         reader = self._learn().reader
         return reader, check(reader)
 
-    def _learn(self) -> _Known:
+    def _learn(self) -> _LookupKey:
         """Asks for the lookup key. Raises NotFound, StoreError, or UsageError for a key that may not ask."""
         state = self._state()
         if state["version"] is None and state["problem"] is not None:
@@ -219,7 +219,7 @@ class HttpBackend:
             raise NotPublished(f"The job {self._job} has no published version yet.")
         with self._understood():
             columns = [Column(column["name"], column["kind"]) for column in state["key"]]
-            known = _Known(int(state["version"]), QueryReader(self._job, columns, ()))
+            known = _LookupKey(int(state["version"]), QueryReader(self._job, columns, ()))
         self._known, self._version = known, known.version
         return known
 
@@ -306,7 +306,7 @@ def _prefix(url: str) -> str:
     raise UsageError(f"{url} is not the address of a service: write http://HOST:PORT.")
 
 
-def _outcome(result: dict[str, Any], _version: int) -> Outcome:
+def _outcome(result: dict[str, Any], _version: int) -> LookupOutcome:
     if "error" in result:
         return UsageError(str(result["error"]["detail"]))
     return result if result.pop("found") else None

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from pydantic_core import from_json
 
-from batchinfer.client.types import Hit, Matches, Outcome, Query
+from batchinfer.client.types import Hit, LookupOutcome, Matches, Query
 from batchinfer.core.home import JobData
 from batchinfer.core.python_words import in_python, reworded
 from batchinfer.errors import BatchinferError, StoreError, UsageError
@@ -62,7 +62,7 @@ class LocalBackend:
             raise _why_nothing(self._follower)
         return _hit(snapshot.answer(query))
 
-    def get_many(self, queries: list[Query]) -> list[Outcome]:
+    def get_many(self, queries: list[Query]) -> list[LookupOutcome]:
         snapshot, _ = self._opened()
         reader = snapshot.reader
         rows = reader.from_many(queries)

@@ -9,7 +9,7 @@ from typing import Any, Self
 
 from batchinfer.client.arguments import many_queries, many_texts, one_query
 from batchinfer.client.backends import close_backend, open_backend
-from batchinfer.client.types import Backend, Hit, Matches, Outcome, Query
+from batchinfer.client.types import Backend, Hit, LookupOutcome, Matches, Query
 from batchinfer.errors import UsageError
 from batchinfer.versions.query import language_ranges
 
@@ -38,7 +38,7 @@ class Lookup:
         """
         return self._opened.get(one_query(query, columns))
 
-    def get_many(self, queries: Iterable[Query]) -> list[Outcome]:
+    def get_many(self, queries: Iterable[Query]) -> list[LookupOutcome]:
         """The same for many, in their order. In the place of a query that the lookup key does not fit is its UsageError."""
         return self._opened.get_many(many_queries(queries))
 

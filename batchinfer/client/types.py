@@ -17,7 +17,7 @@ Query = Mapping[str, Any]
 Hit = dict[str, Any]
 """A prediction, as the service's hit has it."""
 
-Outcome = Hit | None | UsageError
+LookupOutcome = Hit | None | UsageError
 """Of one query among many: a hit, None for a miss, or why the query does not fit the lookup key."""
 
 Matches = dict[str, Any]
@@ -30,7 +30,7 @@ class Backend(Protocol):
     @property
     def version(self) -> int: ...
     def get(self, query: Query) -> Hit | None: ...
-    def get_many(self, queries: list[Query]) -> list[Outcome]: ...
+    def get_many(self, queries: list[Query]) -> list[LookupOutcome]: ...
     def match_many(self, texts: list[str], languages: tuple[str, ...], *, utf16: bool) -> list[Matches]: ...
     def gets_at_once(self, count: int) -> bool:
         """Whether so many look-ups are over in a moment, so that an event loop can make them itself."""

@@ -6,14 +6,14 @@ import json
 from collections.abc import Collection, Iterator
 from typing import Any
 
-from batchinfer.core.long_texts import Keep, is_long, token
+from batchinfer.core.long_texts import KeepText, is_long, token
 
 PART = 65_536  # characters
-Place = tuple[str, ...]
+JsonPath = tuple[str, ...]
 """The fields that lead to a list; none where the value is one itself."""
 
 
-def json_parts(text: str, lists: Collection[Place], keep: Keep) -> Iterator[str]:
+def json_parts(text: str, lists: Collection[JsonPath], keep: KeepText) -> Iterator[str]:
     """The JSON text as often as needed, each time with a part of the items of these lists, of which equal ones come once.
 
     Long strings are kept, with tokens in their place. Other lists are empty, since no part of an entry lies in one.
@@ -29,7 +29,9 @@ def json_parts(text: str, lists: Collection[Place], keep: Keep) -> Iterator[str]
         yield json.dumps(value, ensure_ascii=False)
 
 
-def _reduced(value: Any, place: Place | None, lists: Collection[Place], found: list[list[Any]], keep: Keep) -> Any:
+def _reduced(
+    value: Any, place: JsonPath | None, lists: Collection[JsonPath], found: list[list[Any]], keep: KeepText
+) -> Any:
     """A value without what no part needs. place: None within a list. found: takes the lists that are to be divided."""
     if isinstance(value, str):
         return token(value, keep) if is_long(value) else value

@@ -11,14 +11,14 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from batchinfer.core.long_texts import COUNT, LONG, MARKS, OPEN_JSON, Keep, is_long, json_token, token
+from batchinfer.core.long_texts import COUNT, LONG, MARKS, OPEN_JSON, KeepText, is_long, json_token, token
 
 LONG_JSON = 8_192  # characters: twice what a text may have
 LONG_KEY = 65_536  # the same of a lookup key, whose parts are looked for in tables
 LONG_LIST = 1_024  # characters of a list in JSON that is too long
 
 
-def shortened_json(text: str, keep: Keep, most: int = LONG_JSON) -> str:
+def shortened_json(text: str, keep: KeepText, most: int = LONG_JSON) -> str:
     """JSON text with tokens in place of its long strings; if it is too long then, of its long lists too, or of all of it.
 
     most: characters that are not too long.
@@ -40,7 +40,7 @@ def _written(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False)
 
 
-def _short_lists(value: Any, keep: Keep) -> Any:
+def _short_lists(value: Any, keep: KeepText) -> Any:
     """A value with tokens in place of long strings and long lists."""
     if isinstance(value, list):
         text = _written(value)
@@ -50,7 +50,7 @@ def _short_lists(value: Any, keep: Keep) -> Any:
     return _short_strings(value, keep)
 
 
-def _short_strings(value: Any, keep: Keep) -> Any:
+def _short_strings(value: Any, keep: KeepText) -> Any:
     """A value with tokens in place of long strings."""
     if isinstance(value, str):
         return token(value, keep) if is_long(value) else value

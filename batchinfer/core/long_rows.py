@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 from batchinfer.core.database import one, query_engine, record_batches
 from batchinfer.core.duckdb_paths import parquet_name, parquet_rows
 from batchinfer.core.files import check_plain
-from batchinfer.core.json_parts import Place
+from batchinfer.core.json_parts import JsonPath
 from batchinfer.core.long_texts import LONG, MOST_TEXT, LongTexts
 from batchinfer.core.memory import table_memory
 from batchinfer.core.parquet_batches import cut, row_batches
@@ -95,7 +95,7 @@ def read_parts(
     path: Path,
     select: Callable[[str], str],
     rows_at_once: int,
-    lists: Mapping[str, Collection[Place]],
+    lists: Mapping[str, Collection[JsonPath]],
     most: int | None = None,
     texts: LongTexts | None = None,
 ) -> Iterator[pa.RecordBatch]:

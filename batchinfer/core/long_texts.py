@@ -43,7 +43,7 @@ EITHER = re.compile(f"{JSON_TOKEN.pattern}|{TOKEN.pattern}")
 DIGESTS_SQL = f"[{OPEN}{OPEN_JSON}][0-9a-f]*([0-9a-f]{{{2 * DIGEST}}}){CLOSE}"
 """A regular expression for SQL: the digests in a cell, as hexadecimal digits."""
 
-Keep = Callable[[bytes, bytes], None]
+KeepText = Callable[[bytes, bytes], None]
 """Takes the digest of a text, and the text in UTF-8."""
 
 
@@ -58,7 +58,10 @@ def is_long(text: str) -> bool:
 
 
 def shortened_column(
-    column: pa.Array | pa.ChunkedArray, keep: Keep, stand_in: Callable[[str, Keep], str] | None = None, long: int = LONG
+    column: pa.Array | pa.ChunkedArray,
+    keep: KeepText,
+    stand_in: Callable[[str, KeepText], str] | None = None,
+    long: int = LONG,
 ) -> pa.Array | pa.ChunkedArray:
     """A column of texts with tokens in place of long ones; any other column as it is.
 
@@ -92,12 +95,12 @@ def may_be_long(column: pa.Array | pa.ChunkedArray, long: int = LONG) -> bool:
     )
 
 
-def token(text: str, keep: Keep) -> str:
+def token(text: str, keep: KeepText) -> str:
     """The token of a text, which is kept."""
     return f"{OPEN}{_kept(text, keep)}{CLOSE}"
 
 
-def json_token(text: str, keep: Keep, count: int = 0) -> str:
+def json_token(text: str, keep: KeepText, count: int = 0) -> str:
     """JSON that stands for a whole JSON text, which is kept. count: of the items of a list."""
     return f'"{OPEN_JSON}{count:0{COUNT}}{_kept(text, keep)}{CLOSE}"'
 
@@ -117,7 +120,7 @@ def lacking(digest: bytes) -> StoreError:
     return StoreError(f"The cache lacks a long text ({digest.hex()}): run batchinfer doctor --deep, then repair.")
 
 
-def _kept(text: str, keep: Keep) -> str:
+def _kept(text: str, keep: KeepText) -> str:
     """What stands between the marks."""
     data = text.encode()
     digest = text_digest(data)

@@ -14,7 +14,7 @@ from typing import ParamSpec, TypeVar
 from batchinfer.errors import BatchinferError
 
 Arguments = ParamSpec("Arguments")
-Result = TypeVar("Result")
+Returned = TypeVar("Returned")
 
 SWITCHES = {"yes", "allow-empty", "retry-failed", "update-model"}
 FOLDER = re.compile(r" (?:with --home|\(--home\))|; the command's --help explains them")
@@ -37,11 +37,11 @@ def reworded(text: str) -> str:
     return OPTIONS.sub(argument, FOLDER.sub("", text))
 
 
-def in_python(function: Callable[Arguments, Result]) -> Callable[Arguments, Result]:
+def in_python(function: Callable[Arguments, Returned]) -> Callable[Arguments, Returned]:
     """The function, with its errors in the words of its callers."""
 
     @functools.wraps(function)
-    def call(*arguments: Arguments.args, **named: Arguments.kwargs) -> Result:
+    def call(*arguments: Arguments.args, **named: Arguments.kwargs) -> Returned:
         try:
             return function(*arguments, **named)
         except BatchinferError as exc:

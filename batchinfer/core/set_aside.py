@@ -8,7 +8,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from batchinfer.core.json_parts import Place, json_parts
+from batchinfer.core.json_parts import JsonPath, json_parts
 from batchinfer.core.long_texts import (
     CLOSE,
     EITHER,
@@ -52,7 +52,7 @@ class SetAside:
         return pa.record_batch(columns, names=batch.schema.names)
 
     def in_parts(
-        self, batch: pa.RecordBatch, lists: Mapping[str, Collection[Place]], most: int | None = None
+        self, batch: pa.RecordBatch, lists: Mapping[str, Collection[JsonPath]], most: int | None = None
     ) -> pa.RecordBatch:
         """The same, but long JSON comes as `json_parts` divides it, a row for each part.
 
@@ -75,7 +75,7 @@ class SetAside:
         ]
         return pa.record_batch(columns, names=[*own, *parts])
 
-    def _parts(self, text: str | None, lists: Collection[Place]) -> Iterator[str | None]:
+    def _parts(self, text: str | None, lists: Collection[JsonPath]) -> Iterator[str | None]:
         return json_parts(text, lists, self._keep) if text is not None and is_long(text) else iter([text])
 
     def put_back(self, batch: pa.RecordBatch) -> Iterator[pa.RecordBatch]:

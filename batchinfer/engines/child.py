@@ -22,7 +22,7 @@ from batchinfer.core.records import Failure, Generation, Prompt
 from batchinfer.engines.protocol import EngineInfo, Task
 from batchinfer.errors import BatchinferError
 
-Inbox = queue.SimpleQueue[tuple[str, Any]]
+ChildInbox = queue.SimpleQueue[tuple[str, Any]]
 
 
 class Driver(Protocol):
@@ -43,7 +43,7 @@ def main(pipe: Connection) -> None:
     if not placement.is_cpu:
         os.environ["CUDA_DEVICE_ORDER"] = "PCI_BUS_ID"  # as nvidia-smi counts them
         os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(gpu.index for gpu in placement.gpus)
-    inbox: Inbox = queue.SimpleQueue()
+    inbox: ChildInbox = queue.SimpleQueue()
     threading.Thread(target=_receive, args=(pipe, inbox), daemon=True).start()
     try:
         module, _, name = driver_path.partition(":")
@@ -54,7 +54,7 @@ def main(pipe: Connection) -> None:
         pipe.send(("failed", str(exc)))
 
 
-def _serve(pipe: Connection, inbox: Inbox, driver: Driver) -> None:
+def _serve(pipe: Connection, inbox: ChildInbox, driver: Driver) -> None:
     while True:
         results: list[Generation | Failure] = []
         while not inbox.empty() or not (driver.busy() or results):  # sleeps here when there is nothing to do
@@ -70,7 +70,7 @@ def _serve(pipe: Connection, inbox: Inbox, driver: Driver) -> None:
         pipe.send(("results", results))  # also when empty: it says that the engine is alive
 
 
-def _receive(pipe: Connection, inbox: Inbox) -> None:
+def _receive(pipe: Connection, inbox: ChildInbox) -> None:
     """Empties the pipe at all times, so that neither side ever waits for the other to read."""
     while True:
         try:

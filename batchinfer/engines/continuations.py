@@ -26,7 +26,7 @@ class Submit(Protocol):
 
 
 @dataclass(slots=True)
-class _Underway:
+class _ScoredPrompt:
     """A prompt whose continuations are being scored.
 
     prompt: the prompt.
@@ -46,12 +46,12 @@ class ContinuationScorer:
     def __init__(self, submit: Submit, abort: Callable[[list[str]], None]) -> None:
         """abort: ends the requests with these ids."""
         self._submit, self._abort = submit, abort
-        self._underway: dict[str, _Underway] = {}
+        self._underway: dict[str, _ScoredPrompt] = {}
 
     def add(self, prompt: Prompt) -> Failure | None:
         """Takes one prompt; a Failure if vLLM refuses a request of it."""
         name = prompt.prompt_key.hex()
-        self._underway[name] = _Underway(prompt)
+        self._underway[name] = _ScoredPrompt(prompt)
         requests = (self._request(name, number, f"{name}/{number}") for number in range(len(prompt.continuations)))
         return next((refusal for refusal in requests if refusal is not None), None)
 
@@ -78,7 +78,7 @@ class ContinuationScorer:
         state.logprobs[int(number)] = _logprob(state.prompt.continuations[int(number)], output.prompt_logprobs)
         return self._result(name, state)
 
-    def _result(self, name: str, state: _Underway) -> Generation | None:
+    def _result(self, name: str, state: _ScoredPrompt) -> Generation | None:
         count = len(state.prompt.continuations)
         if len(state.logprobs) < count:
             return None

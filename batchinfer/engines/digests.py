@@ -37,26 +37,26 @@ def file_digest(file: Path) -> str:
     return _remembered(file, [file], lambda reading: _read_file(file, reading))
 
 
-def _remembered(path: Path, files: Sequence[Path], read: Callable[[_Reading], str]) -> str:
+def _remembered(path: Path, files: Sequence[Path], read: Callable[[_ReadingProgress], str]) -> str:
     """The digest of a path that has these files; they are read only if they are not as they were."""
     stats = [(str(file), file.stat()) for file in files]
     stamp = [[name, stat.st_size, stat.st_mtime_ns] for name, stat in stats]
     known = _known_digests()
     if (entry := known.get(str(path))) is not None and entry[0] == stamp:
         return entry[1]
-    digest = read(_Reading(path, sum(stat.st_size for _, stat in stats)))
+    digest = read(_ReadingProgress(path, sum(stat.st_size for _, stat in stats)))
     _remember_digests(known | {str(path): (stamp, digest)})
     return digest
 
 
-def _read_folder(folder: Path, files: Sequence[Path], reading: _Reading) -> str:
+def _read_folder(folder: Path, files: Sequence[Path], reading: _ReadingProgress) -> str:
     whole = hashlib.sha256()
     for file in files:
         whole.update(os.fsencode(file.relative_to(folder)) + f"\0{_read_file(file, reading)}\n".encode())
     return whole.hexdigest()
 
 
-def _read_file(path: Path, reading: _Reading) -> str:
+def _read_file(path: Path, reading: _ReadingProgress) -> str:
     inner = hashlib.sha256()
     with path.open("rb", buffering=0) as file:
         while piece := file.read(PIECE):
@@ -65,7 +65,7 @@ def _read_file(path: Path, reading: _Reading) -> str:
     return inner.hexdigest()
 
 
-class _Reading:
+class _ReadingProgress:
     """Says how far it is, where reading takes more than a moment."""
 
     def __init__(self, path: Path, size: int) -> None:

@@ -45,7 +45,7 @@ PATIENCE = 600.0  # seconds, on a machine however busy
 
 SETTINGS = "structured_outputs_config"  # vLLM's option, with which a job may choose something else than xgrammar
 
-Place = tuple[str | int, ...]
+SchemaPath = tuple[str | int, ...]
 Refusal = Callable[[Any], str | None]
 """Why a schema cannot be followed; None if it can."""
 
@@ -61,7 +61,7 @@ class Constraint:
     """
 
     value: Any
-    left_out: tuple[Place, ...] = ()
+    left_out: tuple[SchemaPath, ...] = ()
     refusal: str | None = None
     unwritable: tuple[int, ...] = ()
 
@@ -127,7 +127,7 @@ def relaxed(schema: Any, refusal: Refusal) -> Constraint:
     why = refusal(schema)
     if why is None:
         return Constraint(schema)
-    out: list[Place] = []
+    out: list[SchemaPath] = []
     for place in sorted(_places(schema), key=lambda place: MAY_BE_LEFT_OUT.index(str(place[-1]))):
         out.append(place)
         if refusal(_without(schema, out)) is None:
@@ -141,7 +141,7 @@ def relaxed(schema: Any, refusal: Refusal) -> Constraint:
     return Constraint(_without(schema, out), tuple(out))
 
 
-def _places(schema: Any, at: Place = ()) -> Iterator[Place]:
+def _places(schema: Any, at: SchemaPath = ()) -> Iterator[SchemaPath]:
     """Where a schema has keywords that may be left out."""
     if not isinstance(schema, dict):
         return
@@ -160,7 +160,7 @@ def _places(schema: Any, at: Place = ()) -> Iterator[Place]:
             yield from _places(value, (*at, name))
 
 
-def _without(schema: Any, places: Sequence[Place]) -> Any:
+def _without(schema: Any, places: Sequence[SchemaPath]) -> Any:
     """The schema without the keywords at these places."""
     here = {place[0] for place in places if len(place) == 1}
     if isinstance(schema, dict):

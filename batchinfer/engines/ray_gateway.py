@@ -42,7 +42,7 @@ REACH_SECONDS = 5.0  # for a connection to the head
 STORE_BYTES = 100 << 20  # of a cluster of this machine alone: messages pass there, and no data
 
 
-Inbox = queue.SimpleQueue[tuple[str, Any, int | None]]
+GatewayInbox = queue.SimpleQueue[tuple[str, Any, int | None]]
 
 
 class NotConnectedError(Exception):
@@ -55,7 +55,7 @@ def main(control: Connection) -> None:
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     os.environ.setdefault("RAY_DEFAULT_PYTHON_VERSION_MATCH_LEVEL", "minor")  # what passes is pickled records
     _, (address, folder) = control.recv()
-    inbox: Inbox = queue.SimpleQueue()
+    inbox: GatewayInbox = queue.SimpleQueue()
     threading.Thread(target=_receive, args=(control, inbox), daemon=True).start()
     try:
         connect(address, _settings(folder))
@@ -68,7 +68,7 @@ def main(control: Connection) -> None:
     ray.shutdown()
 
 
-def _receive(control: Connection, inbox: Inbox) -> None:
+def _receive(control: Connection, inbox: GatewayInbox) -> None:
     """Empties the pipe. While Ray connects nothing else would notice that the run is gone."""
     try:
         while True:
@@ -80,7 +80,7 @@ def _receive(control: Connection, inbox: Inbox) -> None:
         inbox.put(("stop", None, None))
 
 
-def _serve(control: Connection, inbox: Inbox) -> None:
+def _serve(control: Connection, inbox: GatewayInbox) -> None:
     relays = list[Relay]()
     while True:
         kind, content, handle = inbox.get()

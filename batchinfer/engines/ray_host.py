@@ -21,7 +21,7 @@ from batchinfer.errors import BatchinferError, ModelError, StoreError, counted
 GATHER_SECONDS = 0.05  # in which answers are gathered, so that each iteration of an engine is not a call of its own
 TAIL_BYTES = 20_000  # of what an engine printed before it failed
 LAST_WORDS = ("failed", "ended", "lost")  # kinds of messages after which an engine says no more
-Message = tuple[str, Any]
+PipeMessage = tuple[str, Any]
 
 
 class EngineHost:
@@ -73,7 +73,7 @@ class EngineHost:
         if self._process is not None:
             self._process.send(kind, content)
 
-    def receive(self) -> list[Message]:
+    def receive(self) -> list[PipeMessage]:
         """Waits for messages of the engine: the next one, and the answers that follow closely."""
         messages, end = [self._next()], time.monotonic() + GATHER_SECONDS
         while messages[-1][0] == "results" and self._has_more(end - time.monotonic()):
@@ -88,7 +88,7 @@ class EngineHost:
         if self._process is not None and not self._process.pipe.closed:
             self._process.kill()
 
-    def _next(self) -> Message:
+    def _next(self) -> PipeMessage:
         if self._process is None:
             return "failed", self._refusal
         try:
@@ -102,7 +102,7 @@ class EngineHost:
         """Whether the engine says something else in so many seconds."""
         return seconds > 0 and self._process is not None and self._process.ready.poll(seconds)
 
-    def _printed(self, last: Message) -> list[Message]:
+    def _printed(self, last: PipeMessage) -> list[PipeMessage]:
         """The end of what an engine printed that says no more."""
         if last[0] not in LAST_WORDS:
             return []

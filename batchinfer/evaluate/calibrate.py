@@ -84,7 +84,7 @@ class CalibrationReport:
 
 
 @dataclass(frozen=True, slots=True)
-class _Verdicts:
+class _JudgedRows:
     """The judged rows of a job, as they are learned from.
 
     rows: their features, what people said, and groups.
@@ -142,7 +142,7 @@ def _group_of(spec: JobSpec) -> str | None:
     return spec.audit.slices[0] if spec.audit.slices else None
 
 
-def _gather(workspace: Workspace, proposals: Proposals, group: str | None) -> _Verdicts:
+def _gather(workspace: Workspace, proposals: Proposals, group: str | None) -> _JudgedRows:
     """What people said of what the model says now."""
     query_list = workspace.query_list
     own, join = ("hex(f.lookup_hash)", "") if group is None else _grouped(workspace, group)
@@ -159,7 +159,7 @@ def _gather(workspace: Workspace, proposals: Proposals, group: str | None) -> _V
     table = np.array([row[4:] for row in rows], dtype=float).reshape(len(rows), len(proposals.columns))
     judged = JudgedScores(table, np.array([row[2] for row in rows], dtype=bool), [row[3] for row in rows])
     [(proposed,)] = workspace.db.execute(f"SELECT count(*) FROM {proposals.features_sql}").fetchall()
-    return _Verdicts(judged, proposals.columns, digest, group, int(proposed))
+    return _JudgedRows(judged, proposals.columns, digest, group, int(proposed))
 
 
 def _grouped(workspace: Workspace, group: str) -> tuple[str, str]:
@@ -205,7 +205,7 @@ def _check_enough(job: Job, rows: JudgedScores, proposed: int) -> None:
 
 
 def _model(
-    known: _Verdicts, fitted: FittedScores, fingerprint: str | None, spec: JobSpec, jobs: dict[str, str | None]
+    known: _JudgedRows, fitted: FittedScores, fingerprint: str | None, spec: JobSpec, jobs: dict[str, str | None]
 ) -> ScoreModel:
     bins = ranked_bins(fitted.held_out, known.rows.right)
     auc = held_out_area(fitted.held_out, known.rows.right, folds_of(known.rows.groups))
@@ -219,7 +219,7 @@ def _model(
 
 
 def _report(
-    job: Job, known: _Verdicts, fitted: FittedScores, model: ScoreModel, points: Sequence[LearningPoint]
+    job: Job, known: _JudgedRows, fitted: FittedScores, model: ScoreModel, points: Sequence[LearningPoint]
 ) -> CalibrationReport:
     right, folds = known.rows.right, folds_of(known.rows.groups)
     own = [values for column, values in zip(known.columns, known.rows.values.T, strict=True) if column.name == SCORE]

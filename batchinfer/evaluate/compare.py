@@ -10,10 +10,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from batchinfer.core.arrays import Floats
 from batchinfer.core.intervals import Interval, wilson
 from batchinfer.evaluate import stats
 from batchinfer.evaluate.metrics import Metric
-from batchinfer.evaluate.stats import ALPHA, Floats
+from batchinfer.evaluate.stats import ALPHA
 
 
 class ArmVerdict(StrEnum):

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from batchinfer.core.arrays import Floats
 from batchinfer.core.clock import shown
 from batchinfer.evaluate import power, stats
 from batchinfer.evaluate.answers import ArmAnswer
@@ -17,7 +18,6 @@ from batchinfer.evaluate.ask import AskedArm
 from batchinfer.evaluate.compare import Judged, figure_of, judge_arms
 from batchinfer.evaluate.experiment import Experiment
 from batchinfer.evaluate.report import ArmReport, Calibration, CutOff, EvalReport, GoldenAnswer, TestReport
-from batchinfer.evaluate.stats import Floats
 from batchinfer.job.reader import Job
 
 Answers = dict[bytes, ArmAnswer]

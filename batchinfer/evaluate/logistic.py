@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import special
 
-from batchinfer.evaluate.stats import Floats
+from batchinfer.core.arrays import Floats
 
 # on the squares of weights, over the sum of losses
 PENALTIES = np.array([0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0])

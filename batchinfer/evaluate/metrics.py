@@ -9,14 +9,14 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from batchinfer.core.arrays import Floats
 from batchinfer.core.keys import canonical_json
 from batchinfer.evaluate.answers import ArmAnswer
-from batchinfer.evaluate.stats import Floats
 from batchinfer.job.reader import Job, faulty
 from batchinfer.publish.golden import is_right
 
-Kind = Literal["right", "area", "mean"]
-KINDS: dict[str, Kind] = {"accuracy": "right", "contains": "right", "auc": "area", "f1": "mean"}
+MetricKind = Literal["right", "area", "mean"]
+KINDS: dict[str, MetricKind] = {"accuracy": "right", "contains": "right", "auc": "area", "f1": "mean"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +31,7 @@ class Metric:
     positive: str | None = None
 
     @property
-    def kind(self) -> Kind:
+    def kind(self) -> MetricKind:
         """Rows that are right or wrong, rows in the order of their scores, or rows with marks from 0 to 1."""
         return KINDS[self.name]
 

@@ -14,7 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import special
 
-from batchinfer.evaluate.stats import ALPHA, Floats, binomial
+from batchinfer.core.arrays import Floats
+from batchinfer.evaluate.stats import ALPHA, binomial
 
 POWER = 0.8
 DISAGREEMENT = 0.2  # the share of rows of which two prompts answer one rightly and the other not

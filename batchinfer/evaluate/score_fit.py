@@ -11,8 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import special
 
+from batchinfer.core.arrays import Floats
 from batchinfer.evaluate.logistic import PENALTIES, cross_fit, fit_many, folds_of, held_out_scales, log_losses
-from batchinfer.evaluate.stats import Bin, Floats, area, weighted_areas
+from batchinfer.evaluate.stats import Bin, area, weighted_areas
 from batchinfer.versions.calibration import EDGE, Feature, Scale
 
 FEWEST, FEWEST_OF_A_KIND = 50, 15  # verdicts, and right or wrong ones

@@ -22,11 +22,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from batchinfer.core.arrays import Floats
 from batchinfer.core.significance import shown_together
 from batchinfer.errors import InputError, did_you_mean
 from batchinfer.evaluate import stats
 from batchinfer.evaluate.answers import ArmAnswer
-from batchinfer.evaluate.stats import Floats
 from batchinfer.evaluate.terms import TermGroups
 from batchinfer.inputs.csv_file import as_parquet, title_hint
 from batchinfer.job.audit_spec import AuditLimits
@@ -209,7 +209,7 @@ def judge_sentences(
         own_list = [numbers.get((terms.name, name), -1) for name in terms.groups]
         for name, number in zip(terms.groups, own_list, strict=True):
             within, others = scored & (groups == number), scored & np.isin(groups, own_list) & (groups != number)
-            measured.append(_Areas(terms.name, name, _Scored(scores, right, sentences.lines), within, others))
+            measured.append(_Areas(terms.name, name, _SentenceScores(scores, right, sentences.lines), within, others))
     enough = [each for each in measured if each.rows >= limits.least_rows and each.is_whole]
     shown = iter(shown_together([p for each in enough for p in each.p]))
     judged = {id(each): each.audited(limits.area_gap, [next(shown) for _ in KINDS]) for each in enough}
@@ -217,7 +217,7 @@ def judge_sentences(
 
 
 @dataclass(frozen=True, slots=True)
-class _Scored:
+class _SentenceScores:
     """The filled sentences. scores: of the positive choice. right: whether it is the right one. lines: the sentence of each."""
 
     scores: Floats
@@ -238,7 +238,7 @@ class _Areas:
     """The areas of one group. rows: of the group. is_whole: each area has rows of both kinds. p: of each area's gap."""
 
     def __init__(
-        self, terms: str, name: str, scored: _Scored, within: NDArray[np.bool_], others: NDArray[np.bool_]
+        self, terms: str, name: str, scored: _SentenceScores, within: NDArray[np.bool_], others: NDArray[np.bool_]
     ) -> None:
         self._terms, self._name, self.rows = terms, name, int(within.sum())
         right = scored.right

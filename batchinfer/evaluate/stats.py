@@ -12,9 +12,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import special
 
+from batchinfer.core.arrays import Floats
 from batchinfer.core.intervals import Interval
 
-Floats = NDArray[np.float64]
 Statistic = Callable[[Floats], Floats]
 """From (draws, rows) weights to a figure, or a row of figures, for each draw."""
 

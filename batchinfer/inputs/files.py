@@ -19,7 +19,7 @@ from batchinfer.inputs import csv_file
 from batchinfer.inputs.carried import UpstreamList
 from batchinfer.inputs.json_lines import lines_as_parquet
 from batchinfer.inputs.list_file import ListFile, NoListFile, globbed
-from batchinfer.inputs.newest import Find, newest_file, of_date
+from batchinfer.inputs.newest import FindFiles, newest_file, of_date
 from batchinfer.inputs.parquet import ListSource, UnfitList
 from batchinfer.inputs.place import query_place
 from batchinfer.inputs.sql_query import query_as_parquet
@@ -52,7 +52,7 @@ def job_files(job: Job) -> list[ListFile]:
         raise
 
 
-def of_path(place: Path, said: str, find: Find, base: Path, day: date | None = None) -> list[ListFile]:
+def of_path(place: Path, said: str, find: FindFiles, base: Path, day: date | None = None) -> list[ListFile]:
     """The files of an absolute path; where it has a date, those of that day, or of the newest. Raises InputError.
 
     said: the path as it was given. find: gives the files of a path without a date. base: from which names are given.

@@ -10,11 +10,11 @@ from pathlib import Path
 from batchinfer.inputs.list_file import ListFile, NoListFile, globbed
 from batchinfer.job.date_pattern import DatePattern
 
-Find = Callable[[Path], list[ListFile]]
+FindFiles = Callable[[Path], list[ListFile]]
 """The files that a path, folder or glob names. Raises NoListFile where there is none."""
 
 
-def of_date(place: Path, wanted: date | None, find: Find, base: Path) -> list[ListFile]:
+def of_date(place: Path, wanted: date | None, find: FindFiles, base: Path) -> list[ListFile]:
     """The files of the newest date for which there are any. Raises InputError.
 
     place: a path with a date, absolute. wanted: that date instead. base: the folder from which names are given.

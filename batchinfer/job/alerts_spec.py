@@ -14,7 +14,7 @@ from batchinfer.core.fields import Duration, NonEmpty, Section, distinct
 LEAST_TIME, LEAST_REMINDER = timedelta(minutes=1), timedelta(days=1)
 PORTS = {"none": 25, "starttls": 587, "tls": 465}
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
-Kind = Literal["failed", "refused", "stale", "recovered"]
+AlertName = Literal["failed", "refused", "stale", "recovered"]
 
 
 def _longer(value: timedelta) -> timedelta:
@@ -58,19 +58,19 @@ def _as_list(value: Any) -> Any:
     return [value] if isinstance(value, str) else value
 
 
-Span = Annotated[Duration, AfterValidator(_longer)]
+AlertDelay = Annotated[Duration, AfterValidator(_longer)]
 Variable = Annotated[str, AfterValidator(_variable)]
-Address = Annotated[str, AfterValidator(_mail_address)]
-Word = Annotated[str, Field(min_length=1, pattern=r"^[^\x00]+$")]
+MailAddress = Annotated[str, AfterValidator(_mail_address)]
+CommandWord = Annotated[str, Field(min_length=1, pattern=r"^[^\x00]+$")]
 
 
 class MailSpec(Section):
     """Mail by SMTP."""
 
-    to: Annotated[list[Address], Field(min_length=1), BeforeValidator(_as_list), AfterValidator(distinct)] = Field(
+    to: Annotated[list[MailAddress], Field(min_length=1), BeforeValidator(_as_list), AfterValidator(distinct)] = Field(
         description="Who gets it: an address, or several."
     )
-    from_: Address = Field(alias="from", description="The address that it is from.")
+    from_: MailAddress = Field(alias="from", description="The address that it is from.")
     host: NonEmpty = Field(description="The server that takes it.")
     port: Annotated[int, Field(ge=1, le=65535)] | None = Field(
         None, description="Its port; 587 for starttls, 465 for tls and 25 for none unless given."
@@ -98,11 +98,13 @@ class MailSpec(Section):
 class AlertSpec(Section):
     """Whom to tell, and of what. Each has one receiver: `webhook`, `command` or `mail`."""
 
-    on: Annotated[list[Kind], Field(min_length=1), AfterValidator(distinct)] = Field(
+    on: Annotated[list[AlertName], Field(min_length=1), AfterValidator(distinct)] = Field(
         ["failed", "refused", "stale", "recovered"],
         description="What is told: a run failed, the gate refused its version, no run ended well for `stale_after`, all is well again.",
     )
-    stale_after: Span | None = Field(None, description="How long after the last run that ended well; needed for stale.")
+    stale_after: AlertDelay | None = Field(
+        None, description="How long after the last run that ended well; needed for stale."
+    )
     remind_after: Annotated[Duration, AfterValidator(_seldom)] = Field(
         timedelta(days=7), description="How long after that it is told again, as long as nobody has mended it."
     )
@@ -112,7 +114,7 @@ class AlertSpec(Section):
     secret_env: Variable | None = Field(
         None, description="With webhook: the environment variable with the secret to sign with, `whsec_` and base64."
     )
-    command: Annotated[list[Word], Field(min_length=1)] | None = Field(
+    command: Annotated[list[CommandWord], Field(min_length=1)] | None = Field(
         None, description="A program and its arguments; it gets the event as JSON on standard input."
     )
     mail: MailSpec | None = Field(None, description="Mail by SMTP.")

@@ -85,7 +85,7 @@ _ALIKE |= {
 }
 _BY_CATEGORY = {"Pd": "-", "Cf": "", "Cs": HALF, "Zs": " ", "Zl": " ", "Zp": " "}
 Sizes = tuple[int, int, int]
-Piece = tuple[str, Sizes]
+FoldedPiece = tuple[str, Sizes]
 FEW = 8  # spans; the marks before each of more are not counted from the beginning: a long text can hold very many
 MOST_CACHED = 20_000  # clusters, and characters: far more than texts of any language have; a hostile text has a million
 MOST_CHARACTERS = 200_000  # of the clusters together
@@ -147,7 +147,7 @@ class Folding:
         self._accents, self._version = accents, version
         self._alike = _ALIKE if version > 1 else _ALIKE_1
         self._signs = _Signs(self._fold)
-        self._clusters, self._characters = dict[str, Piece](), 0
+        self._clusters, self._characters = dict[str, FoldedPiece](), 0
 
     def __call__(self, text: str) -> Folded:
         """The folded text."""
@@ -204,7 +204,7 @@ class Folding:
             folded, clusters = _squeezed(pieces)
         return Folded(_marked(folded), lambda: clusters, plain=False)
 
-    def _remember(self, cluster: str) -> Piece:
+    def _remember(self, cluster: str) -> FoldedPiece:
         if len(self._clusters) >= MOST_CACHED or self._characters > MOST_CHARACTERS:
             self._clusters.clear()
             self._characters = 0
@@ -259,7 +259,7 @@ class _Signs(dict[int, str]):
         return self.setdefault(number, folded)
 
 
-def _squeezed(pieces: list[Piece]) -> tuple[str, list[Sizes]]:
+def _squeezed(pieces: list[FoldedPiece]) -> tuple[str, list[Sizes]]:
     """The folded text and the sizes, with one space where there are several in a row."""
     folded, clusters, after_space = list[str](), list[Sizes](), False
     for piece, (length, visible, _) in pieces:

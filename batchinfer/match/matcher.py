@@ -20,7 +20,7 @@ from batchinfer.core.files import DAMAGE, why_damaged
 from batchinfer.core.open_file import OpenFile
 from batchinfer.errors import MissingExtra, StoreError
 from batchinfer.match.budget import LEAST_WRITTEN, MatchBudget
-from batchinfer.match.names import Named, NamedTerms, Occurrence
+from batchinfer.match.names import Named, NamedTerms, Occurrence, Span
 from batchinfer.match.stored import deserialized, read_facts
 from batchinfer.match.version import MATCHER_FORMAT, IncompatibleMatcher
 
@@ -31,7 +31,6 @@ if TYPE_CHECKING:  # these need the libraries of matching, which a service witho
 SHORT = 1024  # characters of a text that is searched as a whole
 FEW_CONCEPTS = 16  # that a term names: what is written of them is small
 BLOCK = 1024  # places that are looked at between two looks at the clock
-Span = tuple[int, int]
 
 
 Match = tuple[Span, Named]

@@ -23,6 +23,9 @@ LEAST_NAME = 60  # bytes that a name counts at least: where columns are equal, t
 RANGE = 40  # bytes that a range of languages counts, or a spelling
 POINTERS = 40  # bytes that a name takes once more
 
+Span = tuple[int, int]
+"""Where something begins in a text, and where it ends."""
+
 
 class Name(NamedTuple):
     """One thing that a term names.
@@ -85,7 +88,7 @@ def _languages(names: Sequence[Name]) -> list[str] | None:
     return None if None in tags else sorted(tag for tag in tags if tag is not None)
 
 
-Columns = Sequence[tuple[Any, ...]]
+NameColumns = Sequence[tuple[Any, ...]]
 """Names by the fields of `Name`: all of each of these."""
 LANGUAGE = Name._fields.index("language")
 
@@ -99,7 +102,7 @@ class Named:
 
     __slots__ = ("_columns", "_names", "_parts", "concepts", "count", "size", "turkic")
 
-    def __init__(self, columns: Columns, size: int, turkic: frozenset[str] = frozenset()) -> None:
+    def __init__(self, columns: NameColumns, size: int, turkic: frozenset[str] = frozenset()) -> None:
         """size: bytes of the file that were read for them. turkic: those of the languages whose spellings have to be looked at."""
         self._columns, self.size, self.turkic = columns, size, turkic
         self.count = len(columns[0])
@@ -222,7 +225,7 @@ class NamedTerms:
         return Named(columns, len(data) + FEW, turkic)
 
 
-def _columns(data: bytes) -> Columns:
+def _columns(data: bytes) -> NameColumns:
     """The file has them so, as one value where all of a column are equal. Raises ValueError, LookupError or TypeError."""
     columns, _ = _decode(str(data, "utf-8"))
     count = len(columns[0])
@@ -232,7 +235,7 @@ def _columns(data: bytes) -> Columns:
     return whole
 
 
-def _compressed(columns: Columns, kept: Sequence[bool]) -> Columns:
+def _compressed(columns: NameColumns, kept: Sequence[bool]) -> NameColumns:
     """Of each column what is to be kept."""
     return [tuple(itertools.compress(column, kept)) for column in columns]
 

@@ -15,13 +15,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from batchinfer.match.folding import EDGE, Folded, Folding, is_hangul, melts
+from batchinfer.match.names import Span
 
 SLICE = 2048  # characters that are folded at a time
 SEEK = 1000  # characters in which to look for a place to cut at; there is one, but for heaps of marks or of white space
 LEAST_STEP = 16384  # characters of the normal form by which windows advance
 MOST_PER_BYTE = 9  # characters of the normal form that a byte of UTF-8 can become, boundaries included
 LONGEST = 131_072  # characters of a term's normal form; a longer one is found only in a text of few windows
-Span = tuple[int, int]
 
 
 @dataclass(frozen=True, slots=True)

@@ -69,7 +69,7 @@ def export(
         others = OtherColumns(prepared.query_list.source.files, job.spec.input)
         if others.left_out:
             person.info(f"Left out, since not every file of the list has them once: {', '.join(others.left_out)}.")
-        rows = _Rows(prepared.workspace, others)
+        rows = _ExportedRows(prepared.workspace, others)
         rows.fill(candidate)
         json_texts = ["scores", *rows.nested, *(["prediction"] if job.spec.output.is_json else [])]
         sql = rows.sql if target.format == OutputFormat.PARQUET else _as_texts(rows.sql)
@@ -78,7 +78,7 @@ def export(
         return ExportReport(job.name, str(target), candidate.contents.entries, differs)
 
 
-class _Rows:
+class _ExportedRows:
     """Answers and list side by side, in the tables `answers` and `exported` of a workspace's database, which it owns.
 
     What the list has beside the answers, which can be long texts, comes batch by batch: a join would hold all of it.

@@ -80,7 +80,7 @@ class TuneReport:
 
 
 @dataclass(slots=True)
-class _Trial:
+class _Setting:
     """Options that are tried.
 
     options: of the engine, beside the job's own.
@@ -94,20 +94,20 @@ class _Trial:
     rows: int = 0
     problem: str | None = None
 
-    def gains(self, own: _Trial) -> list[float]:
+    def gains(self, own: _Setting) -> list[float]:
         """Over the job's own options, in each round that both were tried in."""
         return [rate / own.rates[number] - 1 for number, rate in self.rates.items() if number in own.rates]
 
-    def gain(self, own: _Trial) -> float:
+    def gain(self, own: _Setting) -> float:
         """Over all rounds: the geometric mean."""
         gains = self.gains(own)
         return math.exp(statistics.fmean(math.log1p(gain) for gain in gains)) - 1 if gains else -1.0
 
-    def spread(self, own: _Trial) -> float:
+    def spread(self, own: _Setting) -> float:
         gains = self.gains(own)
         return max(gains) - min(gains) if len(gains) >= FEWEST_ROUNDS else math.inf
 
-    def report(self, own: _Trial) -> TriedOptions:
+    def report(self, own: _Setting) -> TriedOptions:
         if not self.rates:
             return TriedOptions(self.options, self.rows, None, None, None, self.problem)
         spread = self.spread(own)
@@ -124,8 +124,8 @@ class _Tuning:
     ) -> None:
         """rows: of a trial in the first round. left: prompts that the cache has no answer for."""
         self._job, self._rows, self._ask, self._info = job, rows, ask, info
-        self.own = _Trial({})
-        self.everyone = [self.own, *(_Trial(dict(each)) for each in options)]
+        self.own = _Setting({})
+        self.everyone = [self.own, *(_Setting(dict(each)) for each in options)]
         self._others = self.everyone[1:]
         self.left, self.generated = left, 0
 
@@ -147,25 +147,25 @@ class _Tuning:
         rows = min(self._rows, self.left // len(alive))
         if rows < FEWEST_ROWS:
             return False
-        for trial in alive if number % 2 == 0 else reversed(alive):
-            self._try(trial, number, rows)
+        for setting in alive if number % 2 == 0 else reversed(alive):
+            self._try(setting, number, rows)
         self._others = [each for each in self._others if each.problem is None]
         return True
 
-    def _try(self, trial: _Trial, number: int, rows: int) -> None:
-        self._info(f"Round {number + 1}: {options_text(trial.options)}, {counted(rows, 'prompt')} ...")
+    def _try(self, setting: _Setting, number: int, rows: int) -> None:
+        self._info(f"Round {number + 1}: {options_text(setting.options)}, {counted(rows, 'prompt')} ...")
         try:
-            report = self._ask(_with_options(self._job, trial.options), rows)
+            report = self._ask(_with_options(self._job, setting.options), rows)
         except ModelError as exc:
-            if trial is self.own:
+            if setting is self.own:
                 raise
-            trial.problem = str(exc)
-            self._info(f"{options_text(trial.options)}: left out. {exc}")
+            setting.problem = str(exc)
+            self._info(f"{options_text(setting.options)}: left out. {exc}")
             return
         self.left, self.generated = report.remaining, self.generated + report.generated
-        trial.rows += rows
+        setting.rows += rows
         if report.rows_per_second:
-            trial.rates[number] = report.rows_per_second
+            setting.rates[number] = report.rows_per_second
 
     def _halve(self) -> None:
         """Keeps the faster half, each of which is asked twice as much in the next round."""
@@ -181,7 +181,7 @@ class _Tuning:
             if each.gain(self.own) > 0 and not together.keys() & each.options.keys():
                 together |= each.options
         if all(together != each.options for each in self._others) and together:
-            self._others.append(_Trial(together))
+            self._others.append(_Setting(together))
             self.everyone.append(self._others[-1])
 
     def _is_settled(self) -> bool:
@@ -191,7 +191,7 @@ class _Tuning:
         winning = [each.gain(self.own) > each.spread(self.own) for each in self._others]
         return not any(winning) or len(self._others) == 1
 
-    def best(self) -> _Trial:
+    def best(self) -> _Setting:
         """The one with the largest gain that is more than its spread; the job's own where there is none."""
         sure = [each for each in self.everyone if each.gain(self.own) > each.spread(self.own)]
         return max(sure, key=lambda each: each.gain(self.own), default=self.own)

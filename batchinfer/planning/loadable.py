@@ -19,7 +19,7 @@ from batchinfer.planning.prepare import Prepared
 from batchinfer.planning.prompts import PromptMaker
 from batchinfer.planning.question import Question
 
-Fault = tuple[tuple[str | int, ...], str]
+LoadFault = tuple[tuple[str | int, ...], str]
 """A field of the job file, and what is wrong with it."""
 
 
@@ -37,7 +37,7 @@ def check_loadable(job: Job, data: JobData, question: Question, info: Info) -> N
     Says what an answer is held to only once it is there.
     """
     assert job.spec.model is not None
-    of_model: list[Fault] = [(("adapter",), fault) for fault in adapter_faults(question.identity, data)]
+    of_model: list[LoadFault] = [(("adapter",), fault) for fault in adapter_faults(question.identity, data)]
     of_model += [*_option_faults(job.spec.model), *_quantization_faults(job.spec.model)]
     faults = [((*job.model_at, *place), fault) for place, fault in of_model]
     faults += _output_faults(job, question, info)
@@ -57,7 +57,7 @@ def _check_server(job: Job, data: JobData, spec: ServerSpec, question: Question,
         check_server(job, spec, question.engine_config(source), task, info)
 
 
-def _option_faults(model: ModelSpec) -> Iterator[Fault]:
+def _option_faults(model: ModelSpec) -> Iterator[LoadFault]:
     if not model.options:  # what vLLM takes need not be read then
         return
     known = vllm_source.engine_options()
@@ -70,7 +70,7 @@ def _option_faults(model: ModelSpec) -> Iterator[Fault]:
             yield ("options", name), fault
 
 
-def _quantization_faults(model: ModelSpec) -> Iterator[Fault]:
+def _quantization_faults(model: ModelSpec) -> Iterator[LoadFault]:
     if model.quantization is None:
         return
     known = vllm_source.quantization_methods()
@@ -79,7 +79,7 @@ def _quantization_faults(model: ModelSpec) -> Iterator[Fault]:
         yield ("quantization",), said
 
 
-def _output_faults(job: Job, question: Question, info: Info) -> Iterator[Fault]:
+def _output_faults(job: Job, question: Question, info: Info) -> Iterator[LoadFault]:
     model, output = job.spec.model, job.spec.output
     kind, name, value = ("json", "schema", output.schema_) if output.schema_ else ("regex", "pattern", output.pattern)
     if model is None or value is None or not grammars.follows_xgrammar(model.options):

@@ -72,7 +72,7 @@ def _kind_of_step(step: Any) -> str | None:
     return next((f"a {name}" for name in fields if name in SETTINGS), None)
 
 
-Step = Annotated[
+TidyingStep = Annotated[
     Annotated[Literal["strip", "casefold", "squeeze", "first_line", "dedupe", "drop_empty"], Tag("a word")]
     | Annotated[SplitStep, Tag("a split")]
     | Annotated[DropStep, Tag("a drop")]
@@ -100,7 +100,7 @@ class OutputSpec(Section):
     pattern: Annotated[str, AfterValidator(compiles)] | None = Field(
         None, description="Regular expression of the whole answer, with type: regex."
     )
-    steps: list[Step] = Field(
+    steps: list[TidyingStep] = Field(
         [], description="Applied to the answer, in this order: strip, casefold, squeeze, split, …"
     )
     text: str | None = Field(
@@ -179,7 +179,7 @@ class OutputSpec(Section):
         return any(isinstance(step, SplitStep) for step in self.steps)
 
     @property
-    def tidying(self) -> list[Step]:
+    def tidying(self) -> list[TidyingStep]:
         """The steps that drop nothing of what the model said."""
         return [step for step in self.steps if not isinstance(step, DropStep | DropEchoStep | DropWrongScriptStep)]
 

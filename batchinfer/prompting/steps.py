@@ -12,7 +12,7 @@ from typing import Any
 
 from batchinfer.core import keys
 from batchinfer.errors import MissingExtra
-from batchinfer.prompting.output import DedupeStep, DropEchoStep, DropStep, DropWrongScriptStep, SplitStep, Step
+from batchinfer.prompting.output import DedupeStep, DropEchoStep, DropStep, DropWrongScriptStep, SplitStep, TidyingStep
 
 Row = Mapping[str, Any]
 Apply = Callable[[Any, Row], Any]
@@ -28,14 +28,14 @@ COMBINED_SCRIPTS = {
 SECOND_SCRIPTS = {"sr": "Latn", "uz": "Cyrl", "pa": "Arab", "ks": "Deva"}
 
 
-def columns_of(steps: Sequence[Step]) -> list[str]:
+def columns_of(steps: Sequence[TidyingStep]) -> list[str]:
     """The columns of the row that the steps look at."""
     echoes = [step.drop_echo for step in steps if isinstance(step, DropEchoStep)]
     scripts = [step.language for step in steps if isinstance(step, DropWrongScriptStep)]
     return list(dict.fromkeys(echoes + scripts))
 
 
-def function_of(step: Step) -> Apply:
+def function_of(step: TidyingStep) -> Apply:
     """One step as a function of a value and its row. Raises MissingExtra for one that needs what is not installed."""
     if isinstance(step, SplitStep):
         return lambda value, _: value.split(step.split) if isinstance(value, str) else value

@@ -45,7 +45,7 @@ from batchinfer.versions.calibration import ScoreSource
 from batchinfer.versions.layout import PROMPT_KEY, VALUE_COLUMNS, version_column
 from batchinfer.versions.manifest import Manifest
 
-Rows = list[tuple[str, ...]]
+ExampleRows = list[tuple[str, ...]]
 
 
 class Candidate:
@@ -281,7 +281,7 @@ class Candidate:
         rows = self._db.sql(f"SELECT g.query, g.answer, e.prediction FROM {known} ORDER BY g.query")
         yield from self._workspace.texts.all_whole(rows.to_arrow_reader(LIST_ROWS))
 
-    def uncovered(self, limit: int) -> Rows:
+    def uncovered(self, limit: int) -> ExampleRows:
         """(query) of keys of the list without a prediction, those of bad rows too."""
         return self._rows(
             f"WITH every AS {self._list.every_key_sql} SELECT {self._list.query_sql()} FROM every SEMI JOIN ("
@@ -289,7 +289,7 @@ class Candidate:
             f"GROUP BY lookup_hash ORDER BY 2 LIMIT {limit}) USING (lookup_hash, row) ORDER BY row"
         )
 
-    def failed(self, limit: int) -> Rows:
+    def failed(self, limit: int) -> ExampleRows:
         """(query, reason) of bad rows first, then of prompts that failed in this run or before."""
         bad = [(row["query"], row["reason"]) for row in self._list.bad_rows(limit).to_pylist()]
         sql = f"SELECT query, reason FROM {self._failures_sql} ORDER BY query LIMIT {limit}"
@@ -313,14 +313,14 @@ class Candidate:
             f"AND key NOT IN (SELECT prompt_key FROM {self._verdicts.covered_sql}))"
         )
 
-    def gone(self, limit: int) -> Rows:
+    def gone(self, limit: int) -> ExampleRows:
         """(query) of what is served now and would be no more."""
         return self._rows(
             f"SELECT {self._served_query()} FROM before b ANTI JOIN entries USING (lookup_hash) "
             f"ANTI JOIN refused USING (lookup_hash) ORDER BY lookup_hash LIMIT {limit}"
         )
 
-    def changed(self, limit: int) -> Rows:
+    def changed(self, limit: int) -> ExampleRows:
         """(query, old, new) of predictions that would differ from what is served now."""
         return self._rows(
             f"SELECT {self._served_query()}, b.prediction, e.prediction FROM before b JOIN entries e USING (lookup_hash) "
@@ -328,13 +328,13 @@ class Candidate:
             f"ORDER BY lookup_hash LIMIT {limit}"
         )
 
-    def carried(self, limit: int) -> Rows:
+    def carried(self, limit: int) -> ExampleRows:
         """(query) of entries that are kept from what is served now."""
         return self._rows(
             f"SELECT {self._list.query_sql()} FROM entries WHERE carried ORDER BY lookup_hash LIMIT {limit}"
         )
 
-    def unreviewed(self, limit: int) -> Rows:
+    def unreviewed(self, limit: int) -> ExampleRows:
         """(query, prediction) of entries that gate.reviewed is about and nobody has looked at."""
         return self._rows(
             f"SELECT {self._list.query_sql()}, prediction FROM awaiting ORDER BY score NULLS LAST, lookup_hash LIMIT {limit}"
@@ -345,5 +345,5 @@ class Candidate:
         assert self._served is not None
         return f"{query_json(self._served.key, lambda name: f'b.{listed(name)}')}::VARCHAR"
 
-    def _rows(self, sql: str) -> Rows:
+    def _rows(self, sql: str) -> ExampleRows:
         return self._workspace.texts.whole_rows(self._db.execute(sql).fetchall())

@@ -68,7 +68,7 @@ class Fairness:
     asked: AskedAudit | None = None
 
 
-class _Group(Protocol):
+class _JudgedGroup(Protocol):
     """What is said of a group, by slices or by asking."""
 
     @property
@@ -87,7 +87,7 @@ def judge_groups(known: Fairness) -> Check:
     Groups that are too small are named.
     """
     asked = known.asked.groups if known.asked else ()
-    groups: list[_Group] = [*known.slices, *asked]
+    groups: list[_JudgedGroup] = [*known.slices, *asked]
     failed = [f"{each.name}: {'; '.join(each.why)}" for each in groups if each.verdict is FairVerdict.FAIL]
     named, unknown = (
         [each.name for each in groups if each.verdict is verdict] for verdict in (FairVerdict.FAIL, FairVerdict.UNKNOWN)
@@ -109,7 +109,7 @@ def judge_groups(known: Fairness) -> Check:
     )
 
 
-def _used(known: Fairness, groups: Sequence[_Group]) -> dict[str, Any]:
+def _used(known: Fairness, groups: Sequence[_JudgedGroup]) -> dict[str, Any]:
     """What the check was judged by."""
     asked = known.asked and {"version": known.asked.version, "made_at": known.asked.made_at}
     # others may be of one row, which can be erased

@@ -51,7 +51,7 @@ class Figures:
 
 
 @dataclass(frozen=True, slots=True)
-class _Share:
+class _ShareWords:
     """How a share of things is said.
 
     thing, things: what they are called.
@@ -68,16 +68,16 @@ class _Share:
         return f"{part:,} of {counted(whole, self.thing, self.things)} {self.does if 1 in (part, whole) else self.do}"
 
 
-_KEYS = _Share("key", "keys", "has a prediction", "have a prediction")
-_PROMPTS = _Share("prompt or bad row", "prompts and bad rows", "failed", "failed")
-_GONE = _Share("served entry", "served entries", "is gone", "are gone")
-_CHANGED = _Share("served value", "served values", "differs", "differ")
-_CARRIED = _Share("entry", "entries", "is kept from the version before", "are kept from the version before")
-_UNSEEN = _Share("entry of the model", "entries of the model", "awaits review", "await review")
-_NEWLY_UNSEEN = _Share(
+_KEYS = _ShareWords("key", "keys", "has a prediction", "have a prediction")
+_PROMPTS = _ShareWords("prompt or bad row", "prompts and bad rows", "failed", "failed")
+_GONE = _ShareWords("served entry", "served entries", "is gone", "are gone")
+_CHANGED = _ShareWords("served value", "served values", "differs", "differ")
+_CARRIED = _ShareWords("entry", "entries", "is kept from the version before", "are kept from the version before")
+_UNSEEN = _ShareWords("entry of the model", "entries of the model", "awaits review", "await review")
+_NEWLY_UNSEEN = _ShareWords(
     "new or changed entry of the model", "new or changed entries of the model", "awaits review", "await review"
 )
-_GOLDEN = _Share("golden row", "golden rows", "is right", "are right")
+_GOLDEN = _ShareWords("golden row", "golden rows", "is right", "are right")
 
 
 def judge(
@@ -198,13 +198,13 @@ def _coverage(least: float, figures: Figures) -> Check:
     return replace(check, message=f"{check.message}; {said} nothing left in the list after output.steps")
 
 
-def _least(name: str, limit: float, part: int, whole: int, what: _Share) -> Check:
+def _least(name: str, limit: float, part: int, whole: int, what: _ShareWords) -> Check:
     share = _share(part, whole)
     message = f"{what.said(part, whole)} ({share:.1%}; at least {limit:.1%} wanted)"
     return Check(name, share, limit, share >= limit, message)
 
 
-def _most(name: str, limit: float, part: int, whole: int, what: _Share) -> Check:
+def _most(name: str, limit: float, part: int, whole: int, what: _ShareWords) -> Check:
     share = _share(part, whole)
     message = f"{what.said(part, whole)} ({share:.1%}; at most {limit:.1%} allowed)"
     return Check(name, share, limit, share <= limit, message)

@@ -24,7 +24,7 @@ import pyarrow as pa
 from batchinfer.core.columns import Column
 from batchinfer.core.database import LIST_ROWS, TEXT_ROWS, integer, record_batches, scratch_database
 from batchinfer.core.files import os_errors
-from batchinfer.core.json_parts import Place
+from batchinfer.core.json_parts import JsonPath
 from batchinfer.core.long_rows import read_parts
 from batchinfer.core.records import Source
 from batchinfer.errors import MissingExtra, StoreError, counted
@@ -155,7 +155,7 @@ class FoldedTerms:
         )
 
     def _fold(
-        self, file: Path, select: Callable[[str], str], lists: Mapping[str, Collection[Place]], table: str = "folded"
+        self, file: Path, select: Callable[[str], str], lists: Mapping[str, Collection[JsonPath]], table: str = "folded"
     ) -> None:
         """Puts the terms that a query gives of a file's rows into a table. What is left out of struck ones is not counted."""
         chosen = self._filter if table == "folded" else TermFilter(self._spec)

@@ -107,7 +107,7 @@ class AuditedSlice:
 
 
 @dataclass(frozen=True, slots=True)
-class _Finding:
+class _ComparedShare:
     """One share of a group that was compared.
 
     slice: the place of the group.
@@ -148,19 +148,19 @@ def verdict_of(verdicts: Iterable[FairVerdict]) -> FairVerdict:
     return FairVerdict.PASS if found == {FairVerdict.PASS} else FairVerdict.UNKNOWN
 
 
-def _compared(place: int, own: SliceFigures, whole: SliceFigures, limits: AuditLimits) -> Iterator[_Finding]:
+def _compared(place: int, own: SliceFigures, whole: SliceFigures, limits: AuditLimits) -> Iterator[_ComparedShare]:
     least = limits.coverage_ratio * whole.coverage
     said = f"coverage {own.coverage:.1%}, below {limits.coverage_ratio:g} of {whole.coverage:.1%}"
-    yield _Finding(place, own.coverage < least, _p(own.covered, own.rows, whole.covered, whole.rows), said)
+    yield _ComparedShare(place, own.coverage < least, _p(own.covered, own.rows, whole.covered, whole.rows), said)
     failures, all_failures = _share(own.failed, own.rows), _share(whole.failed, whole.rows)
     said = f"failures {failures:.1%}, more than {limits.failure_gap:g} above {all_failures:.1%}"
     too_many = failures - all_failures > limits.failure_gap
-    yield _Finding(place, too_many, _p(own.failed, own.rows, whole.failed, whole.rows), said)
+    yield _ComparedShare(place, too_many, _p(own.failed, own.rows, whole.failed, whole.rows), said)
     if own.golden >= limits.least_rows:
         accuracy, of_all = _share(own.right, own.golden), _share(whole.right, whole.golden)
         said = f"accuracy {accuracy:.1%}, more than {limits.accuracy_gap:g} below {of_all:.1%}"
         too_low = of_all - accuracy > limits.accuracy_gap
-        yield _Finding(place, too_low, _p(own.right, own.golden, whole.right, whole.golden), said)
+        yield _ComparedShare(place, too_low, _p(own.right, own.golden, whole.right, whole.golden), said)
 
 
 def _judged(
@@ -169,7 +169,7 @@ def _judged(
     own: SliceFigures,
     whole: SliceFigures,
     limits: AuditLimits,
-    beyond: Sequence[tuple[_Finding, bool]],
+    beyond: Sequence[tuple[_ComparedShare, bool]],
 ) -> AuditedSlice:
     failed = [finding.message for finding, sure in beyond if sure]
     unsure = [f"{finding.message}, which may be chance" for finding, sure in beyond if not sure]

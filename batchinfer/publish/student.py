@@ -11,6 +11,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from batchinfer.cache.workspace import Workspace
+from batchinfer.core.arrays import Floats
 from batchinfer.core.files import os_errors
 from batchinfer.core.records import Info
 from batchinfer.errors import BatchinferError, TooFewRows, UsageError, counted
@@ -24,7 +25,6 @@ from batchinfer.publish.student_report import PeopleLikeness, StudentReport, Stu
 from batchinfer.publish.student_rows import HELD, NOBODY, StudentRows, gather_rows
 from batchinfer.student.embeddings import Embeddings
 from batchinfer.student.file import read_student
-from batchinfer.student.fit import Floats
 from batchinfer.student.learn import Learned, learn
 from batchinfer.student.likeness import likeness, only
 from batchinfer.student.threshold import Threshold, least_rows

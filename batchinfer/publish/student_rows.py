@@ -14,6 +14,7 @@ import pyarrow as pa
 
 from batchinfer.cache.verdicts import PEOPLE
 from batchinfer.cache.workspace import Workspace
+from batchinfer.core.arrays import Floats
 from batchinfer.core.clock import now
 from batchinfer.core.database import integer
 from batchinfer.core.sql import listed
@@ -23,7 +24,6 @@ from batchinfer.publish.golden import Golden
 from batchinfer.student.features import MOST_CHARACTERS
 from batchinfer.student.learn import Lesson
 
-Floats = npt.NDArray[np.float64]
 HELD, HELD_ASKED = 4, 2  # one row of so many is held out, always the same ones; of those that clients asked for more
 MOST_ROWS = 260_000  # that it learns from or is held against the model on; of more, a sample
 MOST_SIGNS = 30_000_000  # characters of their texts: the columns of more would not fit into memory

@@ -30,7 +30,7 @@ MONTHS = {
          "sep set", "oct okt ott", "nov", "dec dez déc dic"), 1)
     for name in names.split()
 }  # fmt: skip
-Day = tuple[int | None, int, int]
+DayParts = tuple[int | None, int, int]
 # day 0 of the numbers by which spreadsheets keep dates, and older ones for the Mac
 SERIALS = (date(1899, 12, 30), date(1904, 1, 1))
 MOST_SERIAL = 2_958_465  # the last day of the year 9999
@@ -122,7 +122,7 @@ def _clock(text: str) -> tuple[int, int, int]:
     return (int(hour) % 12 + late if half else int(hour)), int(minute), int(second or 0)
 
 
-def _days(text: str) -> Iterator[Day]:
+def _days(text: str) -> Iterator[DayParts]:
     """All days that a text can mean, as year, month and day; 0 for a day that is not said."""
     found = DATE.fullmatch(text)
     if found is None:

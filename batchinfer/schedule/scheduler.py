@@ -32,7 +32,7 @@ HELD_AGAIN = timedelta(minutes=1)  # after which a run that something else stood
 # no failures, or told by the run
 WELL_KNOWN = (ExitCode.DONE, ExitCode.REFUSED, ExitCode.STOPPED, ExitCode.BUSY, ExitCode.INTERRUPTED)
 
-Source = Callable[[], Sequence[ScheduledJob]]  # the jobs that have a schedule now
+JobSource = Callable[[], Sequence[ScheduledJob]]  # the jobs that have a schedule now
 
 
 class Clock(Protocol):
@@ -81,7 +81,7 @@ class Scheduler:
     """Runs jobs at their times, until it is told to stop."""
 
     def __init__(
-        self, source: Source, launch: Launcher, memory: Memory, clock: Clock, info: Info, room: Room = ONE_AT_A_TIME,
+        self, source: JobSource, launch: Launcher, memory: Memory, clock: Clock, info: Info, room: Room = ONE_AT_A_TIME,
         on_failure: Callable[[str, datetime, str], None] = lambda *_: None,
     ) -> None:  # fmt: skip
         """info: told what happens, one line each. room: of the machine.

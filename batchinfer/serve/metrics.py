@@ -53,7 +53,7 @@ GAUGES = (  # name, help, field of a JobStatus
     ("stale", "1 if no run ended well for longer than the job's alerts allow.", "stale"),
     ("last_success_timestamp_seconds", "When the job's last successful run ended.", "last_success"),
 )
-Labels = tuple[str, ...]
+LabelValues = tuple[str, ...]
 
 
 class Series:
@@ -83,8 +83,8 @@ class WorkerMetrics:
     """
 
     def __init__(self) -> None:
-        self.series: dict[Labels, Series] = defaultdict(Series)
-        self.counters: dict[Labels, int] = defaultdict(int)
+        self.series: dict[LabelValues, Series] = defaultdict(Series)
+        self.counters: dict[LabelValues, int] = defaultdict(int)
 
     def text(self) -> str:
         """The numbers, to be read by other workers."""
@@ -126,11 +126,11 @@ def exposition(metrics: WorkerMetrics, folder: Path, run_folder: Path, registry:
         if path.stem != str(os.getpid()):
             total.add(path.read_text(encoding="utf-8"))
     collectors = CollectorRegistry(auto_describe=False)
-    collectors.register(_Collector(total, registry, WorkerDeaths.read(run_folder)))
+    collectors.register(_MetricsCollector(total, registry, WorkerDeaths.read(run_folder)))
     return generate_latest(collectors)
 
 
-class _Collector(Collector):
+class _MetricsCollector(Collector):
     def __init__(self, total: WorkerMetrics, registry: JobRegistry, died: WorkerDeaths) -> None:
         self._total, self._registry, self._died = total, registry, died
 
@@ -156,7 +156,7 @@ class _Collector(Collector):
         seconds = HistogramMetricFamily(
             "batchinfer_request_seconds", "How long an answer took, in seconds.", labels=["job", "route"]
         )
-        latencies: dict[Labels, Series] = defaultdict(Series)
+        latencies: dict[LabelValues, Series] = defaultdict(Series)
         for (job, route, status), series in sorted(self._total.series.items()):
             requests.add_metric([job, route, status], sum(series.counts))
             latencies[job, route].add(series.counts, series.seconds)

@@ -80,7 +80,7 @@ class Sender:
         status, headers, body = reply
         with connection, self.holding(len(body)):
             try:
-                reading = _Reading(connection)
+                reading = _ClientReading(connection)
                 if len(body) <= AHEAD:
                     protocol.response_bytes(status, headers, body)
                 else:
@@ -101,7 +101,7 @@ class Sender:
             task.cancel()
 
 
-async def _send_pieces(stream: Any, body: bytes, reading: _Reading) -> None:
+async def _send_pieces(stream: Any, body: bytes, reading: _ClientReading) -> None:
     """Raises TooSlow, or OSError where the connection is gone."""
     view = memoryview(body)
     for start in range(0, len(body), LARGE):
@@ -109,7 +109,7 @@ async def _send_pieces(stream: Any, body: bytes, reading: _Reading) -> None:
         await reading.until(min(start + LARGE, len(body)) - AHEAD)
 
 
-class _Reading:
+class _ClientReading:
     """How a client reads."""
 
     def __init__(self, connection: ClientSocket) -> None:

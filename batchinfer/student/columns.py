@@ -13,9 +13,10 @@ from collections.abc import Sequence
 import numpy as np
 from scipy import sparse
 
+from batchinfer.core.arrays import Floats
 from batchinfer.student.embeddings import MOST_BITS, Embeddings
 from batchinfer.student.features import Features
-from batchinfer.student.fit import Fitted, Floats, fit, matrix
+from batchinfer.student.fit import Fitted, fit, matrix
 from batchinfer.student.linear import LinearStudent
 from batchinfer.student.student import PAIR, Student
 

@@ -21,11 +21,11 @@ import numpy.typing as npt
 from scipy import optimize, sparse
 from threadpoolctl import threadpool_limits
 
+from batchinfer.core.arrays import Floats
 from batchinfer.student.features import Features
 from batchinfer.student.student import PAIR
 
-Floats = npt.NDArray[np.float64]
-Rows = Any  # (texts, columns): sparse, of columns; or an array, of dimensions
+Matrix = Any  # (texts, columns): sparse, of columns; or an array, of dimensions
 Places = npt.NDArray[np.float32] | None  # (1, choices), if they share weights
 PENALTIES = (1e-2, 3e-3, 1e-3, 3e-4, 1e-4, 3e-5, 1e-5)  # from the simplest student on
 FOLDS = 3
@@ -63,7 +63,7 @@ def matrix(features: Features, texts: Sequence[str]) -> sparse.csr_matrix:
     return sparse.csr_matrix((values, joined, ends), shape=(len(texts), 1 << features.bits))
 
 
-def fit(rows: Rows, targets: Floats, penalty: float | None = None, scale: Sequence[float] | None = None) -> Fitted:
+def fit(rows: Matrix, targets: Floats, penalty: float | None = None, scale: Sequence[float] | None = None) -> Fitted:
     """targets: of each row, the teacher's scores of the choices, which add up to 1. penalty: found by trying, unless given.
 
     scale: the place of each choice from 0 to 1, if they share weights.
@@ -72,7 +72,7 @@ def fit(rows: Rows, targets: Floats, penalty: float | None = None, scale: Sequen
         return _fit(rows, targets, penalty, scale)
 
 
-def _fit(rows: Rows, targets: Floats, penalty: float | None, scale: Sequence[float] | None) -> Fitted:
+def _fit(rows: Matrix, targets: Floats, penalty: float | None, scale: Sequence[float] | None) -> Fitted:
     inner, used = _used(rows)
     goal = targets[:, :1] if targets.shape[1] == PAIR else targets
     places = _places(goal.shape[1], scale)
@@ -83,7 +83,7 @@ def _fit(rows: Rows, targets: Floats, penalty: float | None, scale: Sequence[flo
     return Fitted(whole, bias, penalty)
 
 
-def _used(rows: Rows) -> tuple[Rows, npt.NDArray[np.intp]]:
+def _used(rows: Matrix) -> tuple[Matrix, npt.NDArray[np.intp]]:
     """The columns that rows have, next to each other, and which they were. Shares the values."""
     if isinstance(rows, np.ndarray):
         return rows, np.arange(rows.shape[1])
@@ -103,7 +103,7 @@ def _by_choice(of_weights: Any, places: Places) -> Any:
     return of_weights if places is None else of_weights @ places
 
 
-def _best_penalty(rows: Rows, goal: Floats, places: Places) -> float:
+def _best_penalty(rows: Matrix, goal: Floats, places: Places) -> float:
     """The one with the least cross-entropy on rows that were not learned from. Past the best, none is tried."""
     order = np.random.default_rng(0).permutation(rows.shape[0])[:MOST_CHOOSING]
     rows, goal = _used(rows[order])[0], goal[order]
@@ -123,7 +123,7 @@ def _best_penalty(rows: Rows, goal: Floats, places: Places) -> float:
 
 
 def _solve(
-    rows: Rows, goal: Floats, penalty: float, places: Places, start: tuple[Any, Floats] | None = None
+    rows: Matrix, goal: Floats, penalty: float, places: Places, start: tuple[Any, Floats] | None = None
 ) -> tuple[npt.NDArray[np.float32], Floats]:
     """Weights (columns x choices, or x 1 where choices share them) and bias (choices) of the least penalised loss."""
     width, count = rows.shape[1], goal.shape[1]

@@ -16,9 +16,10 @@ import numpy as np
 import numpy.typing as npt
 from scipy import sparse
 
+from batchinfer.core.arrays import Floats
 from batchinfer.student.columns import HashedColumns, LearnedColumns, TokenColumns
 from batchinfer.student.embeddings import Embeddings
-from batchinfer.student.fit import Fitted, Floats
+from batchinfer.student.fit import Fitted
 from batchinfer.student.likeness import only
 from batchinfer.student.student import PAIR
 from batchinfer.student.threshold import Threshold, find_threshold, judging_rows

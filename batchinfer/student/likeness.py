@@ -8,7 +8,8 @@ from dataclasses import asdict, dataclass
 import numpy as np
 import numpy.typing as npt
 
-Floats = npt.NDArray[np.float64]
+from batchinfer.core.arrays import Floats
+
 BINS = 10  # of a calibration error
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from batchinfer.training.records import Tokens
+from batchinfer.training.records import TokenIds
 
 
 class AnswerTokens:
@@ -24,12 +24,12 @@ class AnswerTokens:
         known = self.goals >= 0
         return said[known].gather(-1, self.goals[known].unsqueeze(-1)).squeeze(-1)
 
-    def logprob(self, row: int, answer: Tokens) -> float:
+    def logprob(self, row: int, answer: TokenIds) -> float:
         """Of a whole answer to that row."""
         said = self._logits[row, -len(answer) :].double().log_softmax(-1)
         return math.fsum(float(said[place, token]) for place, token in enumerate(answer))
 
-    def is_greedy(self, row: int, answer: Tokens) -> bool:
+    def is_greedy(self, row: int, answer: TokenIds) -> bool:
         """Whether each token of an answer to that row is the likeliest in its place."""
         likeliest: list[int] = self._logits[row, -len(answer) :].argmax(-1).tolist()
         return likeliest == list(answer)

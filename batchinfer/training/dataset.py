@@ -30,7 +30,7 @@ from batchinfer.prompting.examples import BadExample, written_answer
 from batchinfer.prompting.template import TemplateFault
 from batchinfer.publish.golden import read_answers
 from batchinfer.training.labels import Labels, read_labels
-from batchinfer.training.records import HeldRow, LearnedRow, Tokens
+from batchinfer.training.records import HeldRow, LearnedRow, TokenIds
 
 LEAST_LEARNED, LEAST_HELD = 20, 10
 MOST_LEARNED, MOST_HELD = 100_000, 1_000  # of more, a sample
@@ -122,7 +122,7 @@ def gather(
     )  # fmt: skip
 
 
-def _keys(rows: Sequence[tuple[_Answered, Tokens]]) -> tuple[str, ...]:
+def _keys(rows: Sequence[tuple[_Answered, TokenIds]]) -> tuple[str, ...]:
     return tuple(row.lookup_hash.hex() for row, _ in rows)
 
 
@@ -233,7 +233,7 @@ class _Tokenized:
         self._end = () if self._output.choices else (tokenizer.end_token(chat=self._chat),)
         self._choices = self._scored()
 
-    def _scored(self) -> dict[str, tuple[Tokens, int]]:
+    def _scored(self) -> dict[str, tuple[TokenIds, int]]:
         """The tokens of each choice that are scored, and their length."""
         scoring = self._maker.scoring
         if scoring is None:
@@ -245,9 +245,9 @@ class _Tokenized:
         )
         return dict(zip(self._output.choices or [], parts, strict=True))
 
-    def of(self, rows: Sequence[_Answered], left_out: Counter[str]) -> list[tuple[_Answered, Tokens]]:
+    def of(self, rows: Sequence[_Answered], left_out: Counter[str]) -> list[tuple[_Answered, TokenIds]]:
         """The rows whose prompts can be made and fit the window, with their tokens."""
-        found = list[tuple[_Answered, Tokens]]()
+        found = list[tuple[_Answered, TokenIds]]()
         for start in range(0, len(rows), TOKENIZED):
             filled = self._filled(rows[start : start + TOKENIZED], left_out)
             for (row, _), prompt in zip(filled, self._maker.prompts([each for _, each in filled]), strict=True):
@@ -267,17 +267,17 @@ class _Tokenized:
                 left_out["whose prompts cannot be made"] += 1
         return found
 
-    def answer(self, text: str) -> Tokens:
+    def answer(self, text: str) -> TokenIds:
         """The tokens of an answer: those that are scored, or that a model writes, with their end."""
         if self._choices:
             return self._choices[text][0]
         [tokens] = self._tokenizer.in_place([text], chat=self._chat)
         return (*tokens, *self._end)
 
-    def learned(self, prompt: Tokens, answer: str) -> LearnedRow:
+    def learned(self, prompt: TokenIds, answer: str) -> LearnedRow:
         return LearnedRow(prompt, self.answer(answer))
 
-    def held(self, prompt: Tokens, answer: str) -> HeldRow:
+    def held(self, prompt: TokenIds, answer: str) -> HeldRow:
         if not self._choices:
             return HeldRow(prompt, (self.answer(answer),), (1,), 0)
         tokens, lengths = zip(*self._choices.values(), strict=True)

@@ -89,7 +89,7 @@ class FinetuneReport:
 
 
 @dataclass(frozen=True, slots=True)
-class _Pupil:
+class _Assignment:
     """The base model, and what its adapter is to learn.
 
     question: without an adapter.
@@ -123,34 +123,34 @@ def finetune(
     with placing(base):
         placement = place_here(1, 1)[0]
     trainer = _trainer(spec, placement)
-    pupil = _pupil(base, data, spec, options, console)
+    assignment = _assignment(base, data, spec, options, console)
     data.bind(job.path)
     with alone(data), drafted(job.folder / ADAPTERS) as draft:
-        course = _course(pupil, spec, trainer, data, placement, draft)
+        course = _course(assignment, spec, trainer, data, placement, draft)
         console.info(
             f"Learning from {counted(len(course.learned), 'row')}, held against {counted(len(course.held), 'row')} ..."
         )
         with hold([placement], f"batchinfer finetune {job.name}", console.info):
-            needed = needed_memory(pupil.folder, spec, pupil.dataset.longest)
+            needed = needed_memory(assignment.folder, spec, assignment.dataset.longest)
             check_room(needed, placement, "The training", LESS)
             learned = teach(course, data.logs / "finetune.log", console, stop)
         console.info("Serving it with vLLM, to compare ...")
         compared = [*course.held, *course.further][:COMPARED]
         parity = check_parity(
-            base, data, pupil.question, pupil.source, draft, compared, learned.after, console.info, engine
+            base, data, assignment.question, assignment.source, draft, compared, learned.after, console.info, engine
         )
         positive = _positive(job)
         before, after = (
             worth_of(course.held, scores[: len(course.held)], positive) for scores in (learned.before, learned.after)
         )
-        write_note(draft, _provenance(job, pupil, course, learned, (before, after), parity))
+        write_note(draft, _provenance(job, assignment, course, learned, (before, after), parity))
         digest = folder_digest(draft)
         folder = job.folder / ADAPTERS / digest[:NAMED]
         keep(draft, folder)
         data.checkpoint.unlink(missing_ok=True)
-    dataset = pupil.dataset
+    dataset = assignment.dataset
     return FinetuneReport(
-        job.name, str(folder.relative_to(job.folder)), digest, pupil.question.identity.label, len(dataset.learned), dataset.held_from,
+        job.name, str(folder.relative_to(job.folder)), digest, assignment.question.identity.label, len(dataset.learned), dataset.held_from,
         dataset.left_out, len(learned.losses), learned.seconds, before, after, parity,
     )  # fmt: skip
 
@@ -182,7 +182,9 @@ def _without_adapter(job: Job) -> Job:
     return replace(job, spec=job.spec.model_copy(update={"model": model}))
 
 
-def _pupil(base: Job, data: JobData, spec: FinetuneSpec, options: Options, console: TrainingConsole) -> _Pupil:
+def _assignment(
+    base: Job, data: JobData, spec: FinetuneSpec, options: Options, console: TrainingConsole
+) -> _Assignment:
     with prepare(base, data, options, console.info) as prepared:
         question = prepared.question
         assert question is not None
@@ -192,16 +194,17 @@ def _pupil(base: Job, data: JobData, spec: FinetuneSpec, options: Options, conso
         maker = PromptMaker(base, question, tokenizer)
         window = window_of(question.spec.model.options, source, question.identity.revision)
         dataset = gather(prepared, spec, maker, tokenizer, window)
-        return _Pupil(question, source, models.files_of(source, question.identity.revision), dataset)
+        return _Assignment(question, source, models.files_of(source, question.identity.revision), dataset)
 
 
 def _course(
-    pupil: _Pupil, spec: FinetuneSpec, trainer: str, data: JobData, placement: Placement, draft: Path
+    assignment: _Assignment, spec: FinetuneSpec, trainer: str, data: JobData, placement: Placement, draft: Path
 ) -> Course:
-    identity, dataset = pupil.question.identity, pupil.dataset
+    identity, dataset = assignment.question.identity, assignment.dataset
     return Course(
-        pupil.source, identity.revision, identity.label, placement, pupil.digest(spec, trainer), spec.rank, spec.alpha, spec.learning_rate,
-        spec.epochs, spec.batch, spec.seed, trainer, dataset.learned, dataset.held, dataset.further, draft, data.checkpoint,
+        assignment.source, identity.revision, identity.label, placement, assignment.digest(spec, trainer), spec.rank, spec.alpha,
+        spec.learning_rate, spec.epochs, spec.batch, spec.seed, trainer, dataset.learned, dataset.held, dataset.further, draft,
+        data.checkpoint,
     )  # fmt: skip
 
 
@@ -212,14 +215,14 @@ def _positive(job: Job) -> int | None:
 
 
 def _provenance(
-    job: Job, pupil: _Pupil, course: Course, learned: Trained, worth: tuple[Worth, Worth], parity: Parity
+    job: Job, assignment: _Assignment, course: Course, learned: Trained, worth: tuple[Worth, Worth], parity: Parity
 ) -> dict[str, Any]:
     """How an adapter came to be."""
-    dataset, spec = pupil.dataset, _section(job)
+    dataset, spec = assignment.dataset, _section(job)
     before, after = worth
     return {
-        "job": job.name, **base_note(pupil.question.identity, pupil.folder),
-        "question": pupil.question.fingerprint.hex(),
+        "job": job.name, **base_note(assignment.question.identity, assignment.folder),
+        "question": assignment.question.fingerprint.hex(),
         "labels": {
             "from": dataset.labels.source, "licence": spec.licence, "counts": dict(dataset.labels.counts),
             "left_out": dict(dataset.left_out),

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from batchinfer.engines.devices import Placement
 
-Tokens = tuple[int, ...]
+TokenIds = tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,8 +19,8 @@ class LearnedRow:
     answer: the tokens of the right answer that are scored or written after it; the loss is on these alone.
     """
 
-    prompt: Tokens
-    answer: Tokens
+    prompt: TokenIds
+    answer: TokenIds
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,8 +33,8 @@ class HeldRow:
     right: the place of the right answer among them.
     """
 
-    prompt: Tokens
-    candidates: tuple[Tokens, ...]
+    prompt: TokenIds
+    candidates: tuple[TokenIds, ...]
     lengths: tuple[int, ...]
     right: int
 

@@ -17,11 +17,11 @@ from trl import SFTConfig, SFTTrainer
 
 from batchinfer.training.records import Course, LearnedRow
 
-Batch = Sequence[LearnedRow]
+LearnedBatch = Sequence[LearnedRow]
 
 
 def take_steps(
-    course: Course, model: Any, optimizer: Any, batches: Sequence[Batch], before: Callable[[], None], after: Callable[[float], None],
+    course: Course, model: Any, optimizer: Any, batches: Sequence[LearnedBatch], before: Callable[[], None], after: Callable[[float], None],
 ) -> None:  # fmt: skip
     """Takes a step for each batch, in their order.
 
@@ -33,7 +33,7 @@ def take_steps(
 
 
 def trainer_of(
-    course: Course, model: Any, optimizer: Any, batches: Sequence[Batch], before: Callable[[], None], after: Callable[[float], None],
+    course: Course, model: Any, optimizer: Any, batches: Sequence[LearnedBatch], before: Callable[[], None], after: Callable[[float], None],
 ) -> SFTTrainer:  # fmt: skip
     """What `take_steps` trains with."""
     disable_progress_bars()

@@ -29,7 +29,7 @@ from batchinfer.engines.vllm import adapter_refusal
 from batchinfer.errors import BatchinferError, MissingExtra, ModelError
 from batchinfer.training.answer_tokens import AnswerTokens
 from batchinfer.training.provenance import libraries
-from batchinfer.training.records import Course, HeldRow, LearnedRow, RowScore, Scored, Step, Tokens, Trained
+from batchinfer.training.records import Course, HeldRow, LearnedRow, RowScore, Scored, Step, TokenIds, Trained
 from batchinfer.training.steps import rate_at, steps_of
 
 SAVED_SECONDS = 30.0  # after which it saves a checkpoint
@@ -39,7 +39,7 @@ SCORED = 32  # sequences at a time
 NO_MEMORY = ("out of memory", "can't allocate memory", "cannot allocate memory")
 
 
-class _StopAsked(Exception):
+class _EndRequested(Exception):
     """Who started the process wants it to end."""
 
 
@@ -112,7 +112,7 @@ class _Training:
         self._load()
         try:
             self._go()
-        except _StopAsked:
+        except _EndRequested:
             self._save()
             self._pipe.send(("stopped", None))
             return
@@ -122,7 +122,7 @@ class _Training:
         self._pipe.send(("done", learned))
 
     def _go(self) -> None:
-        """From where an earlier process was to the adapter in its folder. Raises _StopAsked."""
+        """From where an earlier process was to the adapter in its folder. Raises _EndRequested."""
         if known := self._checkpoint():
             self._note(f"Going on after step {known:,}.")
         if not self._before:
@@ -137,9 +137,9 @@ class _Training:
         self._write()
 
     def _heed(self) -> None:
-        """Raises _StopAsked if it was asked to end."""
+        """Raises _EndRequested if it was asked to end."""
         if self._asked.is_set():
-            raise _StopAsked
+            raise _EndRequested
 
     def _note(self, sentence: str) -> None:
         self._pipe.send(("note", sentence))
@@ -173,7 +173,7 @@ class _Training:
         self._optimizer = torch.optim.AdamW(self._weights, lr=self._course.learning_rate, weight_decay=0.0)
 
     def _train(self) -> None:
-        """Takes all steps that are left. Raises _StopAsked after the step that is under way."""
+        """Takes all steps that are left. Raises _EndRequested after the step that is under way."""
         course = self._course
         plan = list(steps_of(course.learned, course.batch, course.epochs, course.seed))
         left, self._count = plan[len(self._losses) :], len(plan)
@@ -204,7 +204,7 @@ class _Training:
         return float(loss.detach())
 
     def _note_step(self, loss: float) -> None:
-        """What is to be done after each. Raises ModelError for a loss that is none, and _StopAsked."""
+        """What is to be done after each. Raises ModelError for a loss that is none, and _EndRequested."""
         number = len(self._losses) + 1
         if not math.isfinite(loss):
             raise ModelError(f"The loss of step {number:,} is no number any more: take a lower finetune.learning_rate.")
@@ -216,7 +216,7 @@ class _Training:
             self._save()
             self._saved = time.monotonic()
 
-    def _of_answers(self, rows: Sequence[tuple[Tokens, Tokens]]) -> AnswerTokens:
+    def _of_answers(self, rows: Sequence[tuple[TokenIds, TokenIds]]) -> AnswerTokens:
         """What the model gives the tokens of answers that follow prompts, row by row in one go."""
         import torch
 
@@ -238,10 +238,10 @@ class _Training:
         return AnswerTokens(logits, goals)
 
     def _scores(self, rows: Sequence[HeldRow]) -> list[RowScore]:
-        """Scores of the candidates of each row. Candidates that differ in their last token alone share a pass. Raises _StopAsked."""
+        """Scores of the candidates of each row. Candidates that differ in their last token alone share a pass. Raises _EndRequested."""
         import torch
 
-        asked: dict[tuple[int, Tokens], list[int]] = {}
+        asked: dict[tuple[int, TokenIds], list[int]] = {}
         for number, row in enumerate(rows):
             for place, candidate in enumerate(row.candidates):
                 asked.setdefault((number, candidate[:-1]), []).append(place)

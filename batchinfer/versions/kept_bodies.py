@@ -5,10 +5,10 @@ from __future__ import annotations
 from threading import Lock
 from typing import TypeVar
 
-Asked = TypeVar("Asked")
+BodyKey = TypeVar("BodyKey")
 
 
-class KeptBodies(dict[Asked, bytes]):
+class KeptBodies(dict[BodyKey, bytes]):
     """By what was asked; `get` is that of a dictionary, since it is on the way of each look-up. Threads may share one."""
 
     def __init__(self, room: int) -> None:
@@ -17,7 +17,7 @@ class KeptBodies(dict[Asked, bytes]):
         self._room = self._left = room
         self._keeping = Lock()
 
-    def keep(self, asked: Asked, body: bytes, size: int) -> None:
+    def keep(self, asked: BodyKey, body: bytes, size: int) -> None:
         """size: bytes that it takes with all that belongs to it. Where there is no room left, all others are let go of."""
         with self._keeping:
             self._left -= size

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from batchinfer.client.types import Hit, Outcome
+from batchinfer.client.types import Hit, LookupOutcome
 from batchinfer.errors import BatchinferError
 from tests.client.scripted import Scripted
 from tests.factories import World
@@ -44,7 +44,7 @@ def live(way: str, world: World, tmp_path: Path) -> Iterator[str | Path]:
         yield server.url
 
 
-def hits(found: list[Outcome]) -> list[Hit]:
+def hits(found: list[LookupOutcome]) -> list[Hit]:
     """What was found among many."""
     return [hit for hit in found if isinstance(hit, dict)]
 

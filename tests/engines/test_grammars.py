@@ -15,7 +15,7 @@ from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
 from batchinfer.engines import grammars
-from batchinfer.engines.grammars import Constraint, Place
+from batchinfer.engines.grammars import Constraint, SchemaPath
 from batchinfer.prompting.examples import written_answer
 from batchinfer.prompting.output import OutputSpec
 from tests.tiny import ROOT
@@ -69,7 +69,7 @@ def followed(process: subprocess.Popen[str]) -> Followed:
 
 
 TEXT: dict[str, Any] = {"type": "string", "pattern": "^[A-Z]+$", "maxLength": 5}
-LEFT_OUT: dict[str, tuple[dict[str, Any], tuple[Place, ...]]] = {
+LEFT_OUT: dict[str, tuple[dict[str, Any], tuple[SchemaPath, ...]]] = {
     "all is followed": ({"type": "array", "items": {"type": "string", "maxLength": 5}, "minItems": 1}, ()),
     "pattern beside maxLength": (TEXT, (("maxLength",),)),
     "pattern beside both lengths": (TEXT | {"minLength": 1}, (("minLength",), ("maxLength",))),

@@ -11,6 +11,7 @@ import pytest
 from numpy.typing import NDArray
 from scipy import special
 
+from batchinfer.core.arrays import Floats
 from batchinfer.evaluate.logistic import cross_fit, fit_many, folds_of
 from batchinfer.evaluate.score_fit import (
     FEWEST,
@@ -25,7 +26,7 @@ from batchinfer.evaluate.score_fit import (
     verdicts_missing,
     worthwhile,
 )
-from batchinfer.evaluate.stats import Bin, Floats, area, calibration_error
+from batchinfer.evaluate.stats import Bin, area, calibration_error
 from batchinfer.versions.calibration import Scale
 
 JOBS, SCORES, GROUPS, VERDICTS, UNSEEN = 20, 5, 12, 150, 5000

@@ -128,13 +128,23 @@ def test_there_are_few_arrows_between_packages() -> None:
     assert len({arrow for arrow in between if not {*arrow} & OPTIONAL}) <= MOST_ARROWS
 
 
+def named(node: ast.stmt) -> list[str]:
+    """The names of the class, or of the alias of a type, that a statement makes; of private ones without what makes them private."""
+    if isinstance(node, ast.ClassDef):
+        return [node.name.lstrip("_")]
+    targets = node.targets if isinstance(node, ast.Assign) else [node.target] if isinstance(node, ast.AnnAssign) else []
+    names = [target.id.lstrip("_") for target in targets if isinstance(target, ast.Name)]
+    return [name for name in names if re.fullmatch("[A-Z][A-Za-z0-9]*[a-z][A-Za-z0-9]*", name)]
+
+
 def test_a_class_name_means_one_thing() -> None:
-    """No two classes of the package share a name, but for private ones of one module."""
+    """No two classes or aliases of types of the package share a name, private ones included."""
     places = defaultdict(list)
     for name, tree in trees().items():
         for node in tree.body:
-            if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
-                places[node.name].append(str(name))
+            for each in named(node):
+                places[each].append(str(name))
+    assert {"Pupil", "Floats", "JudgedRows"} <= places.keys()  # a class, an alias, and a private class
     assert {name: where for name, where in places.items() if len(where) > 1} == {}
 
 

@@ -19,7 +19,7 @@ import numpy as np
 import pytest
 
 from batchinfer import AsyncLookup, Lookup
-from batchinfer.client.types import Outcome
+from batchinfer.client.types import LookupOutcome
 from batchinfer.core.home import CALIBRATION
 from batchinfer.serve import batch, openapi
 from batchinfer.serve.problems import Problem
@@ -157,7 +157,7 @@ def test_every_lookup(source: str | Path, server: Server) -> None:
         assert asyncio.run(in_a_loop(source)) == [expected, None]
 
 
-async def in_a_loop(source: str | Path) -> list[Outcome]:
+async def in_a_loop(source: str | Path) -> list[LookupOutcome]:
     async with AsyncLookup(source, "shop") as lookup:
         [first] = await lookup.get_many([{"text": SURE}])
         return [first, await lookup.get(text=UNSURE)]

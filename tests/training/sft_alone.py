@@ -43,7 +43,7 @@ class InProcess(trainer._Training):
         self._checkpoint()
         try:
             self._train()
-        except trainer._StopAsked:
+        except trainer._EndRequested:
             self._save()
         return self._losses
 
