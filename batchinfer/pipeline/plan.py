@@ -26,7 +26,7 @@ from batchinfer.planning.prepare import Options, Prepared, prepare, quiet
 from batchinfer.planning.rates import RUNS
 from batchinfer.planning.shown_rows import tell_shown_rows
 from batchinfer.publish.caution import tell_list
-from batchinfer.publish.judging import read_known
+from batchinfer.publish.needs import read_publishing_needs
 
 PROBED = 32  # prompts
 
@@ -36,7 +36,7 @@ def plan(job: Job, data: JobData, options: Options, info: Info = quiet) -> PlanR
     tell_missing_secrets(job, os.environ, info)
     differs = tell_list(job, data, options.input, info)
     with prepare(job, data, options, info) as prepared:
-        read_known(job, prepared.query_list.source)
+        read_publishing_needs(job, prepared.query_list.source)
         if prepared.asks_model:
             check_models(prepared, info)
             if isinstance(spec := job.spec.engine, RaySpec):

@@ -17,16 +17,16 @@ from batchinfer.pipeline.report import RunReport, RunWork, raise_if_refused
 from batchinfer.planning.prepare import Options, Prepared, holding_run_lock, prepare_to_write
 from batchinfer.publish.build import RunFacts
 from batchinfer.publish.caution import Consent, confirm_list
-from batchinfer.publish.judging import Known, read_known
+from batchinfer.publish.needs import PublishingNeeds, read_publishing_needs
 from batchinfer.publish.refused import CandidateReport, release_candidate
 from batchinfer.publish.release import Release, release
 from batchinfer.versions.manifest import Forced
 
 
 def publish_prepared(
-    prepared: Prepared, run_id: int, failed: int, known: Known, person: Person, consent: Consent
+    prepared: Prepared, run_id: int, failed: int, needs: PublishingNeeds, person: Person, consent: Consent
 ) -> Release:
-    """Publishes what the cache has for a list. failed: prompts without an answer. known: as `read_known` gives it."""
+    """Publishes what the cache has for a list. failed: prompts without an answer."""
     question = prepared.question
     facts = RunFacts(
         run_id=run_id,
@@ -39,7 +39,7 @@ def publish_prepared(
         cascade=prepared.cascade.published() if prepared.cascade else None,
     )
     with os_errors(prepared.data.versions):
-        return release(prepared.data, prepared.workspace, facts, person, failed=failed, known=known, consent=consent)
+        return release(prepared.data, prepared.workspace, facts, person, failed=failed, needs=needs, consent=consent)
 
 
 def publish(
@@ -64,9 +64,9 @@ def publish(
 def _publish_and_report(prepared: Prepared, person: Person, consent: Consent, list_differs: str | None) -> RunReport:
     """Publishes, and reports it as a run that asked nothing. Raises GateFailed."""
     job, store, query_list = prepared.job, prepared.store, prepared.query_list
-    known = read_known(job, query_list.source)
+    needs = read_publishing_needs(job, query_list.source)
     store.replace_bad_rows(query_list.bad_rows(), prepared.workspace.texts)  # which failures lists then
-    outcome = publish_prepared(prepared, store.last_run_id(), prepared.plan.counts.failed, known, person, consent)
+    outcome = publish_prepared(prepared, store.last_run_id(), prepared.plan.counts.failed, needs, person, consent)
     status = RunStatus.REJECTED if outcome.is_refused else RunStatus.DONE
     report = RunReport.of(prepared, status, RunWork(), outcome, list_differs)
     raise_if_refused(job, outcome, report)

@@ -25,7 +25,7 @@ from batchinfer.planning.loadable import check_models
 from batchinfer.planning.prepare import Options, Prepared, holding_run_lock, prepare_to_write
 from batchinfer.planning.shown_rows import tell_shown_rows
 from batchinfer.publish.caution import Consent, confirm_list, tell_list
-from batchinfer.publish.judging import Known, read_known
+from batchinfer.publish.needs import PublishingNeeds, read_publishing_needs
 from batchinfer.publish.release import Release
 
 MOST_REGENERATED = 0.5  # regenerating a larger share than this of the list's prompts is asked about first
@@ -48,13 +48,13 @@ def run(job: Job, data: JobData, options: Options, console: Console, engine: Eng
     ):
         list_differs = _confirm_list(job, data, options, console)
         with prepare_to_write(job, data, options, console.info) as prepared:
-            known = _look_ahead(prepared, engine, console.info)
+            needs = _look_ahead(prepared, engine, console.info)
             confirm_regeneration(prepared, options, console)
             with RunRecord(prepared, options, began, list_differs) as record:
                 attempt.record = record
                 generate(prepared, options, console, stop, record, engine)
                 if options.publishes:
-                    record.published(_publish_run(prepared, options, console, record, known))
+                    record.published(_publish_run(prepared, options, console, record, needs))
             raise_if_refused(job, record.outcome, record.report)
             if not is_limited:
                 data.record_success(record.run_id, str(iso(now())))
@@ -68,13 +68,13 @@ def _confirm_list(job: Job, data: JobData, options: Options, console: Console) -
     return tell_list(job, data, options.input, console.info)
 
 
-def _look_ahead(prepared: Prepared, engine: Engine | None, info: Info) -> Known:
+def _look_ahead(prepared: Prepared, engine: Engine | None, info: Info) -> PublishingNeeds:
     """What would fail after hours of work fails now: files that the gate needs, and models that cannot be loaded."""
-    known = read_known(prepared.job, prepared.query_list.source)
+    needs = read_publishing_needs(prepared.job, prepared.query_list.source)
     if engine is None and prepared.asks_model:
         check_models(prepared, info)
         tell_shown_rows(prepared, info)
-    return known
+    return needs
 
 
 def confirm_regeneration(prepared: Prepared, options: Options, console: Console) -> None:
@@ -121,6 +121,8 @@ def _check_list(prepared: Prepared) -> None:
         raise stop
 
 
-def _publish_run(prepared: Prepared, options: Options, console: Console, record: RunRecord, known: Known) -> Release:
+def _publish_run(
+    prepared: Prepared, options: Options, console: Console, record: RunRecord, needs: PublishingNeeds
+) -> Release:
     failed = prepared.plan.counts.failed + record.progress.failed
-    return publish_prepared(prepared, record.run_id, failed, known, console, Consent(yes=options.yes))
+    return publish_prepared(prepared, record.run_id, failed, needs, console, Consent(yes=options.yes))

@@ -25,8 +25,9 @@ from batchinfer.publish.build import RunFacts
 from batchinfer.publish.candidate import Candidate
 from batchinfer.publish.caution import Consent, check_not_empty, confirm_removal, remember_list
 from batchinfer.publish.contents import Contents
-from batchinfer.publish.judging import Known, judge_candidate
+from batchinfer.publish.judging import judge_candidate
 from batchinfer.publish.matcher import Terms
+from batchinfer.publish.needs import PublishingNeeds
 from batchinfer.publish.spent import version_cost
 from batchinfer.versions import folders, pointers, retention
 from batchinfer.versions.answers_cost import VersionCost
@@ -89,7 +90,7 @@ def release(
     person: Person,
     *,
     failed: int,
-    known: Known,
+    needs: PublishingNeeds,
     consent: Consent,
 ) -> Release:
     """Builds a candidate and publishes it if its gate passes, or it is forced, and it says anything new.
@@ -99,7 +100,7 @@ def release(
 
     A version without entries, or one that removes most of what is served, is not published unless a person wants it.
 
-    failed: prompts without an answer. known: as `read_known` gives it. Raises UsageError.
+    failed: prompts without an answer. Raises UsageError.
     """
     info, forced = person.info, consent.forced
     current = resolve_current(data, info)
@@ -117,8 +118,8 @@ def release(
         with folders.draft_folder(data) as draft:
             info("Building the version ...")
             candidate.write(draft / PREDICTIONS)
-            student = _add_student(candidate, workspace, known, before, draft, info)
-            checks = judge_candidate(data, candidate, workspace, run, failed, known)
+            student = _add_student(candidate, workspace, needs, before, draft, info)
+            checks = judge_candidate(data, candidate, workspace, run, failed, needs)
             passed = forced is not None or all(check.passed for check in checks)
             if passed:
                 check_not_empty(candidate.contents.entries, consent)
@@ -138,14 +139,14 @@ def release(
 
 
 def _add_student(
-    candidate: Candidate, workspace: Workspace, known: Known, before: Path | None, draft: Path, info: Info
+    candidate: Candidate, workspace: Workspace, needs: PublishingNeeds, before: Path | None, draft: Path, info: Info
 ) -> VersionStudent | None:
     """Of a job that has one. What learns is not loaded for any other."""
     if workspace.spec.student is None:
         return None
     from batchinfer.publish.student import add_student
 
-    return add_student(candidate, workspace, known, before, draft, info)
+    return add_student(candidate, workspace, needs, before, draft, info)
 
 
 def _write_and_install(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -19,6 +18,7 @@ from batchinfer.job.spec import JobSpec
 from batchinfer.job.student_spec import StudentSpec
 from batchinfer.publish.candidate import Candidate
 from batchinfer.publish.golden import Golden
+from batchinfer.publish.needs import PublishingNeeds
 from batchinfer.publish.sliced import SlicedKeys
 from batchinfer.publish.slices import SliceFigures, judge_slices
 from batchinfer.publish.student_report import PeopleLikeness, StudentReport, StudentSlice, TurnedOut, VersionStudent
@@ -30,9 +30,6 @@ from batchinfer.student.likeness import likeness, only
 from batchinfer.student.threshold import Threshold, least_rows
 from batchinfer.versions.layout import STUDENT
 from batchinfer.versions.manifest import Manifest
-
-if TYPE_CHECKING:  # which imports this module, for jobs with a student
-    from batchinfer.publish.judging import Known
 
 LEAST_SPREAD = 1e-6  # of scores, below which there is nothing to learn
 
@@ -83,7 +80,7 @@ class Pupil:
 
 
 def add_student(
-    candidate: Candidate, workspace: Workspace, known: Known, before: Path | None, draft: Path, info: Info
+    candidate: Candidate, workspace: Workspace, needs: PublishingNeeds, before: Path | None, draft: Path, info: Info
 ) -> VersionStudent | None:
     """Writes student.npz into a draft if a promise can be kept, and says if not. None for a job without the section.
 
@@ -92,7 +89,7 @@ def add_student(
     if workspace.spec.student is None:
         return None
     try:
-        pupil = Pupil(candidate, workspace, known.golden, known.embeddings(), info)
+        pupil = Pupil(candidate, workspace, needs.golden, needs.embeddings(), info)
     except (NothingToLearn, TooFewRows) as exc:
         found = VersionStudent(None, exc.args[0].rstrip("."), None)
     else:

@@ -151,7 +151,7 @@ def test_who_stops_or_waits_or_says_no_is_no_failure(world: World, told: list[di
 def test_ctrl_c_is_no_failure(world: World, told: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch) -> None:
     """Wherever it comes, and SIGTERM, too."""
     for number in (signal.SIGINT, signal.SIGTERM):
-        monkeypatch.setattr(run_module, "read_known", lambda *_, number=number: press(number)())
+        monkeypatch.setattr(run_module, "read_publishing_needs", lambda *_, number=number: press(number)())
         with pytest.raises(Stopped):
             world.run()
     assert told == []
@@ -165,7 +165,7 @@ def test_a_run_that_its_engine_ends_needs_somebody(
     def away(*_: object) -> None:
         raise CutShort("The server answered nothing.")
 
-    monkeypatch.setattr(run_module, "read_known", away)
+    monkeypatch.setattr(run_module, "read_publishing_needs", away)
     with pytest.raises(Stopped):
         world.run()
     assert events(told) == ["failed"]
@@ -192,7 +192,7 @@ def test_an_error_that_nobody_foresaw_is_told(
     def breaks(*_: object) -> None:
         raise ZeroDivisionError("division by zero")
 
-    monkeypatch.setattr(run_module, "read_known", breaks)
+    monkeypatch.setattr(run_module, "read_publishing_needs", breaks)
     with pytest.raises(ZeroDivisionError):
         world.run()
     assert told[0]["message"] == "The run failed: an unforeseen ZeroDivisionError: division by zero"

@@ -14,7 +14,7 @@ from batchinfer.pipeline.plan import plan
 from batchinfer.pipeline.publish import publish_prepared
 from batchinfer.planning.prepare import Options
 from batchinfer.publish.caution import Consent
-from batchinfer.publish.judging import read_known
+from batchinfer.publish.needs import read_publishing_needs
 from batchinfer.versions import folders
 from batchinfer.versions.layout import MANIFEST
 from tests.factories import Quiet, World, model_job
@@ -127,7 +127,7 @@ def test_a_file_that_moves_while_a_run_goes_on(tmp_path: Path) -> None:
     with world.prepared(writes=True) as prepared:
         (world.job.folder / "in").rename(world.job.folder / "done")
         outcome = publish_prepared(
-            prepared, 1, 0, read_known(world.job, prepared.query_list.source), Quiet(), Consent()
+            prepared, 1, 0, read_publishing_needs(world.job, prepared.query_list.source), Quiet(), Consent()
         )
     assert outcome.version == 1
     assert run_facts(world, 1)["list"]["bytes"] == 8
