@@ -27,7 +27,7 @@ from batchinfer.job.spec import JobSpec
 from batchinfer.pipeline.progress import Console
 from batchinfer.pipeline.stop import stopping
 from batchinfer.planning.prepare import Options, Prepared, holding_run_lock, prepare
-from batchinfer.publish.audited import REPORT, digest_lists, settings_of
+from batchinfer.publish.audit_file import REPORT, digest_lists, settings_of
 from batchinfer.publish.golden import Golden, read_answers, read_golden
 from batchinfer.publish.predictions_file import version_rows
 from batchinfer.publish.prior import Means, choice_means

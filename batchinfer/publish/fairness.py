@@ -18,7 +18,7 @@ UNASKED = (
 
 
 @dataclass(frozen=True, slots=True)
-class AskedVerdict:
+class AuditedGroup:
     """What an audit said of a group that it asked about.
 
     name: of the exchange, or of the group of sentences.
@@ -32,7 +32,7 @@ class AskedVerdict:
 
 
 @dataclass(frozen=True, slots=True)
-class AskedAudit:
+class FittingAudit:
     """An audit that asked as the job asks now.
 
     version: what was audited, a version or a candidate.
@@ -42,13 +42,13 @@ class AskedAudit:
 
     version: int | str
     made_at: str
-    groups: tuple[AskedVerdict, ...]
+    groups: tuple[AuditedGroup, ...]
 
     @classmethod
-    def of(cls, content: Mapping[str, Any]) -> AskedAudit:
+    def of(cls, content: Mapping[str, Any]) -> FittingAudit:
         """What the file says. Raises ValueError, KeyError or TypeError."""
         groups = (
-            AskedVerdict(str(each["name"]), FairVerdict(each["verdict"]), (str(each["message"]),))
+            AuditedGroup(str(each["name"]), FairVerdict(each["verdict"]), (str(each["message"]),))
             for each in (*content["swaps"], *content["templates"])
         )
         return cls(content["version"], str(content["made_at"]), tuple(groups))
@@ -60,12 +60,12 @@ class Fairness:
 
     slices: groups of the list's keys, as the candidate serves them.
     asks: whether the job exchanges terms, or has sentences.
-    asked: the audit that asked them as the candidate was asked; None without one.
+    audit: the newest that asked them as the candidate was asked; None without one.
     """
 
     slices: Sequence[AuditedSlice] = ()
     asks: bool = False
-    asked: AskedAudit | None = None
+    audit: FittingAudit | None = None
 
 
 class _JudgedGroup(Protocol):
@@ -86,13 +86,12 @@ def judge_groups(known: Fairness) -> Check:
 
     Groups that are too small are named.
     """
-    asked = known.asked.groups if known.asked else ()
-    groups: list[_JudgedGroup] = [*known.slices, *asked]
+    groups: list[_JudgedGroup] = [*known.slices, *(known.audit.groups if known.audit else ())]
     failed = [f"{each.name}: {'; '.join(each.why)}" for each in groups if each.verdict is FairVerdict.FAIL]
     named, unknown = (
         [each.name for each in groups if each.verdict is verdict] for verdict in (FairVerdict.FAIL, FairVerdict.UNKNOWN)
     )
-    unasked = known.asks and known.asked is None
+    unasked = known.asks and known.audit is None
     message = (
         f"{len(failed):,} of {counted(len(groups), 'group')} {'stands' if len(failed) == 1 else 'stand'} too far apart"
     )
@@ -111,7 +110,7 @@ def judge_groups(known: Fairness) -> Check:
 
 def _used(known: Fairness, groups: Sequence[_JudgedGroup]) -> dict[str, Any]:
     """What the check was judged by."""
-    asked = known.asked and {"version": known.asked.version, "made_at": known.asked.made_at}
+    audit = known.audit and {"version": known.audit.version, "made_at": known.audit.made_at}
     # others may be of one row, which can be erased
     told = [each for each in groups if each.verdict is not FairVerdict.UNKNOWN]
-    return {"groups": [{"name": each.name, "verdict": each.verdict} for each in told], "asked": asked}
+    return {"groups": [{"name": each.name, "verdict": each.verdict} for each in told], "asked": audit}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from batchinfer.cache.workspace import Workspace
 from batchinfer.core.home import JobData
 from batchinfer.core.records import Check
-from batchinfer.publish import audited, evidence, gate, golden, sliced
+from batchinfer.publish import audit_file, evidence, gate, golden, sliced
 from batchinfer.publish.build import RunFacts
 from batchinfer.publish.candidate import Candidate
 from batchinfer.publish.emptied import count_emptied
@@ -53,8 +53,8 @@ def _fairness(
     slices = sliced.audit_list(workspace, candidate.entries_sql, needs.golden).slices if spec.audit.slices else ()
     if needs.lists is None or run.fingerprint is None or run.parser is None:
         return Fairness(slices, asks=spec.audit.asks)
-    settings = audited.settings_of(spec, needs.lists, run.fingerprint, run.parser)
-    return Fairness(slices, spec.audit.asks, audited.read_audit(data, settings))
+    settings = audit_file.settings_of(spec, needs.lists, run.fingerprint, run.parser)
+    return Fairness(slices, spec.audit.asks, audit_file.read_newest_audit(data, settings))
 
 
 def _precision(data: JobData, candidate: Candidate, workspace: Workspace) -> Precision | None:

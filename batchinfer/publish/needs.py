@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from batchinfer.inputs.parquet import ListSource
 from batchinfer.job.reader import Job
-from batchinfer.publish import audited, golden, matcher
+from batchinfer.publish import audit_file, golden, matcher
 from batchinfer.publish.columns import check_columns
 from batchinfer.publish.embeddings import embeddings_of
 from batchinfer.publish.golden import Golden
@@ -41,5 +41,5 @@ def read_publishing_needs(job: Job, source: ListSource) -> PublishingNeeds:
         matcher.need_libraries()
     embeddings_of(job)
     check_columns(job, source)
-    lists = audited.digest_lists(job) if job.spec.gate.audit else None
+    lists = audit_file.digest_lists(job) if job.spec.gate.audit else None
     return PublishingNeeds(golden.read_golden(job, source.key), lists, partial(embeddings_of, job))

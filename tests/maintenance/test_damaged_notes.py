@@ -23,7 +23,7 @@ from batchinfer.evaluate.halves import remembered
 from batchinfer.maintenance.entry import Entry
 from batchinfer.maintenance.erase_evals import erase_evals
 from batchinfer.misses.collector import Collector
-from batchinfer.publish.audited import read_audit
+from batchinfer.publish.audit_file import read_newest_audit
 from batchinfer.publish.samples import read_samples
 from batchinfer.schedule.memory import Memory
 from batchinfer.serve.apikeys import KeyFile
@@ -85,7 +85,7 @@ NOTES = {
         "shop/audits/v1/audit.json",
         {"settings": "s", "version": 1, "made_at": MOMENT, "swaps": [{"name": "a", "verdict": "pass", "message": ""}],
          "templates": [], "slices": [{"column": "id", "value": "a", "rows": 1}]},
-        (lambda data: read_audit(data, "s"), lambda data: erase_evals(data, ENTRY)),
+        (lambda data: read_newest_audit(data, "s"), lambda data: erase_evals(data, ENTRY)),
     ),
     "schedule": Note(
         ".schedule/jobs.json",

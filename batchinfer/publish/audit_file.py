@@ -16,7 +16,7 @@ from batchinfer.core.keys import canonical_json
 from batchinfer.errors import InputError
 from batchinfer.job.reader import Job
 from batchinfer.job.spec import JobSpec
-from batchinfer.publish.fairness import AskedAudit
+from batchinfer.publish.fairness import FittingAudit
 
 REPORT = "audit.json"
 
@@ -44,16 +44,16 @@ def settings_of(spec: JobSpec, lists: str, fingerprint: str, parser: str) -> str
     return hashlib.sha256(canonical_json(settings).encode()).hexdigest()
 
 
-def read_audit(data: JobData, settings: str) -> AskedAudit | None:
+def read_newest_audit(data: JobData, settings: str) -> FittingAudit | None:
     """The newest audit that asked so; None if there is none that can be read."""
     return max(_fitting(data, settings), key=lambda audit: audit.made_at, default=None)
 
 
-def _fitting(data: JobData, settings: str) -> Iterator[AskedAudit]:
+def _fitting(data: JobData, settings: str) -> Iterator[FittingAudit]:
     for path in data.audits.glob(f"*/{REPORT}") if data.audits.is_dir() else ():
         try:
             content = json.loads(read_small(path))
             if content["settings"] == settings:
-                yield AskedAudit.of(content)
+                yield FittingAudit.of(content)
         except UNREAD:  # the gate does without it, and says what to do
             continue
