@@ -25,9 +25,9 @@ from batchinfer.cli.summary import print_candidate, print_published, print_repor
 from batchinfer.cli.tables import cell, percent, table
 from batchinfer.cli.terminal import dim, emit, tell, teller, warn
 from batchinfer.cli.values import Integer, PathText, Positive
+from batchinfer.core.clock import RUN_STOP_SECONDS
 from batchinfer.core.columns import query_text
 from batchinfer.core.cost import money_text
-from batchinfer.core.signals import STOP_SECONDS
 from batchinfer.errors import BatchinferError, GateFailed, SpecError, UsageError, counted
 
 if TYPE_CHECKING:
@@ -181,7 +181,7 @@ def _only(refresh: str | None, job: Job) -> tuple[str, str] | None:
 @click.option(
     "--stop-seconds",
     type=Positive(),
-    default=STOP_SECONDS,
+    default=RUN_STOP_SECONDS,
     show_default=True,
     metavar="S",
     help="Seconds that prompts in flight have to finish after Ctrl-C or SIGTERM.",

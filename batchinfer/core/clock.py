@@ -1,10 +1,11 @@
-"""The time, as the tables hold it and as people read it."""
+"""Times: as the tables hold them, as people read them, and what several packages go by."""
 
 from __future__ import annotations
 
 from datetime import UTC, date, datetime, timedelta
 
 SKEW = timedelta(minutes=1)  # between the clocks of machines that share a data folder
+RUN_STOP_SECONDS = 30.0  # that what is in flight has once a run is to stop, unless a caller says otherwise
 
 
 def now() -> datetime:

@@ -1,4 +1,4 @@
-"""How long a stop by a signal may take, and what its handler raised where DuckDB lost it.
+"""What a signal's handler raised, where DuckDB lost it.
 
 A handler may run while DuckDB works, and DuckDB then raises an error of its own in place of what the handler raised.
 """
@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from typing import TypeVar
 
-STOP_SECONDS = 30.0  # that what is in flight has after a signal, unless a caller says otherwise
 INTERRUPTED = "Query interrupted"
 IN_FUNCTION = "Python exception occurred while executing the UDF: "
 Raised = TypeVar("Raised", bound=BaseException)

@@ -22,7 +22,7 @@ from batchinfer.engines import child
 from batchinfer.engines.devices import Placement
 from batchinfer.engines.protocol import EngineConfig
 
-STOP_SECONDS = 5.0
+EXIT_SECONDS = 5.0  # for an engine whose pipe has ended to end, too
 
 
 class EngineEnded(Exception):
@@ -123,7 +123,7 @@ class LocalProcess:
     def wait(self) -> int | None:
         """Its exit code, once it has ended by itself; None if it has not soon."""
         with contextlib.suppress(subprocess.TimeoutExpired):
-            return self.process.wait(STOP_SECONDS)
+            return self.process.wait(EXIT_SECONDS)
         return None
 
     def kill(self) -> None:

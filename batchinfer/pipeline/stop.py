@@ -9,8 +9,9 @@ import time
 from collections.abc import Callable, Iterator
 from types import FrameType
 
+from batchinfer.core.clock import RUN_STOP_SECONDS
 from batchinfer.core.records import Info
-from batchinfer.core.signals import STOP_SECONDS, forget, meant, raising
+from batchinfer.core.signals import forget, meant, raising
 from batchinfer.errors import Interrupted, Stopped
 
 SAY_SECONDS = 1.0  # after which a notice is printed, whatever the run waits for
@@ -31,7 +32,7 @@ class Stop:
     After one by a signal, what is in flight has some seconds; then the run ends as by a second signal.
     """
 
-    def __init__(self, max_hours: float | None, info: Info, stop_seconds: float = STOP_SECONDS) -> None:
+    def __init__(self, max_hours: float | None, info: Info, stop_seconds: float = RUN_STOP_SECONDS) -> None:
         self._bounds: list[tuple[Callable[[], bool], Stopped, str]] = []
         self._info, self._stop_seconds = info, stop_seconds
         self._notice: str | None = None
@@ -123,7 +124,7 @@ def _name(number: int) -> str:
 
 
 @contextlib.contextmanager
-def stopping(max_hours: float | None, info: Info, stop_seconds: float = STOP_SECONDS) -> Iterator[Stop]:
+def stopping(max_hours: float | None, info: Info, stop_seconds: float = RUN_STOP_SECONDS) -> Iterator[Stop]:
     """Handles SIGINT and SIGTERM for as long as it is open. Raises Stopped or Interrupted for a stop at once."""
     stop = Stop(max_hours, info, stop_seconds)
     handlers = {signal.SIGINT: stop.on_signal, signal.SIGTERM: stop.on_signal, signal.SIGALRM: stop.on_alarm}

@@ -14,13 +14,12 @@ from batchinfer.cache import imports
 from batchinfer.cache.store import Store
 from batchinfer.cache.verdicts import Verdicts
 from batchinfer.cache.workspace import Workspace
-from batchinfer.core.clock import latest, now
+from batchinfer.core.clock import RUN_STOP_SECONDS, latest, now
 from batchinfer.core.columns import Kind
 from batchinfer.core.database import scratch_database
 from batchinfer.core.home import JobData
 from batchinfer.core.long_texts import LongTexts
 from batchinfer.core.records import Info
-from batchinfer.core.signals import STOP_SECONDS
 from batchinfer.errors import BatchinferError, UsageError, counted, did_you_mean
 from batchinfer.inputs import misses
 from batchinfer.inputs.files import list_columns, list_files, open_list
@@ -70,7 +69,7 @@ class Options:
     purpose: str | None = None
     max_hours: float | None = None
     budget: float | None = None
-    stop_seconds: float = STOP_SECONDS
+    stop_seconds: float = RUN_STOP_SECONDS
     publish: bool = True
     retry_failed: bool = False
     refresh: bool = False

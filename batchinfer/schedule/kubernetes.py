@@ -20,7 +20,7 @@ DIGITS = 8  # of a hash, where a name had to be changed
 USER = 10001  # of docker/run.Dockerfile
 LATE_SECONDS = 3600  # that a run may begin after its time, where the cluster was away
 SHARED = "/dev/shm"  # noqa: S108 - of the container: processes of one engine share memory there
-STOP_SECONDS = 120  # that a run has to commit what is finished
+GRACE_SECONDS = 120  # that a run has to commit what is finished
 
 
 def kubernetes_files(entries: Sequence[ScheduledJob], target: Target) -> list[UnitFile]:
@@ -67,7 +67,7 @@ def _pod(entry: ScheduledJob, target: Target) -> dict[str, Any]:
     ]
     return {
         "restartPolicy": "Never",
-        "terminationGracePeriodSeconds": STOP_SECONDS,
+        "terminationGracePeriodSeconds": GRACE_SECONDS,
         "securityContext": {"runAsUser": USER, "runAsGroup": USER, "fsGroup": USER, "runAsNonRoot": True},
         "containers": [
             {

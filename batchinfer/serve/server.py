@@ -31,7 +31,7 @@ from batchinfer.serve.supervisor import WorkerSupervisor
 HEADER_BYTES = 32 << 10  # of a request's line and headers together
 HEADER_SECONDS = 10
 BACKLOG = 4096  # connections that wait in the system's queue, if the system allows as many
-STOP_SECONDS = 15  # for what is in flight when the service is stopped
+SERVICE_STOP_SECONDS = 15  # for what is in flight when the service is stopped
 LAST_ROUND_SECONDS = 4  # after that, for the collector to take in what the workers left
 
 LOGGING: dict[str, Any] = {
@@ -107,7 +107,7 @@ def _supervisor(settings: Settings, host: str, port: int, workers: int) -> Worke
         log_dictconfig=LOGGING,
         respawn_failed_workers=True,
         respawn_interval=0.5,  # between two workers, when SIGHUP starts all of them again
-        workers_kill_timeout=STOP_SECONDS,
+        workers_kill_timeout=SERVICE_STOP_SECONDS,
         process_name="batchinfer serve",
         run_folder=settings.run_folder,
     )

@@ -15,7 +15,7 @@ import pytest
 import yaml
 from packaging.specifiers import SpecifierSet
 
-from batchinfer.serve.server import LAST_ROUND_SECONDS, STOP_SECONDS
+from batchinfer.serve.server import LAST_ROUND_SECONDS, SERVICE_STOP_SECONDS
 from tests.project.dockerfiles import ROOT, RUN, SERVE, USER, environment, only, steps
 from tests.project.test_docs import check_parses
 
@@ -114,7 +114,7 @@ def test_ports_and_times_fit_together() -> None:
     assert only(SERVE, "EXPOSE") == port
     assert SERVICES["serve"]["ports"] == [f"127.0.0.1:{port}:{port}"]
     assert f":{port}/livez" in only(SERVE, "HEALTHCHECK")
-    assert int(SERVICES["serve"]["stop_grace_period"].removesuffix("s")) > STOP_SECONDS + LAST_ROUND_SECONDS
+    assert int(SERVICES["serve"]["stop_grace_period"].removesuffix("s")) > SERVICE_STOP_SECONDS + LAST_ROUND_SECONDS
 
 
 def test_commands_of_the_page_are_understood() -> None:

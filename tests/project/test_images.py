@@ -18,7 +18,7 @@ from pathlib import Path
 
 import pytest
 
-from batchinfer.serve.server import STOP_SECONDS
+from batchinfer.serve.server import SERVICE_STOP_SECONDS
 from tests.factories import imports_job
 from tests.project.dockerfiles import INSTALLING, RUN, SERVE, USER, Build, environment, only, steps
 from tests.serving import free_port
@@ -164,7 +164,7 @@ def test_the_serving_image_serves(image: Build, read_only_data: bool) -> None:
                 )
                 assert os.getuid() != 0 or Path(f"/proc/{pid}").stat().st_uid == USER
             main.send_signal(signal.SIGTERM)
-            assert main.wait(min(8, STOP_SECONDS)) == 0, log.read_text(encoding="utf-8")
+            assert main.wait(min(8, SERVICE_STOP_SECONDS)) == 0, log.read_text(encoding="utf-8")
         finally:
             if main.poll() is None:
                 main.kill()
