@@ -17,7 +17,7 @@ from batchinfer.evaluate.answers import ArmAnswer
 from batchinfer.evaluate.ask import AskedArm
 from batchinfer.evaluate.compare import Judged, figure_of, judge_arms
 from batchinfer.evaluate.experiment import Experiment
-from batchinfer.evaluate.report import ArmReport, Calibration, CutOff, EvalReport, GoldenAnswer, TestReport
+from batchinfer.evaluate.report import ArmReport, Calibration, CutOff, EvalReport, MarkedAnswer, TestReport
 from batchinfer.job.reader import Job
 
 Answers = dict[bytes, ArmAnswer]
@@ -119,9 +119,9 @@ def planned_report(job: Job, experiment: Experiment, reports: Sequence[ArmReport
     )  # fmt: skip
 
 
-def results_of(experiment: Experiment, found: Sequence[Answers], chosen: int) -> list[GoldenAnswer]:
-    """Every row of every arm; of the rows to report on those of the chosen arm and the baseline."""
-    results = []
+def marked_answers(experiment: Experiment, found: Sequence[Answers], chosen: int) -> list[MarkedAnswer]:
+    """Each row of each arm; of the rows to report on those of the chosen arm and the baseline."""
+    marked = []
     for number, (arm, answers) in enumerate(zip(experiment.arms, found, strict=True)):
         places = experiment.places(dev=True) + (
             experiment.places(dev=False) if number in (chosen, experiment.baseline) else []
@@ -131,5 +131,5 @@ def results_of(experiment: Experiment, found: Sequence[Answers], chosen: int) ->
             half = "dev" if experiment.dev[experiment.units[place]] else "test"
             query = json.dumps(experiment.golden.queries[place], ensure_ascii=False, default=shown)
             given = answers[experiment.golden.hashes[place]]
-            results.append(GoldenAnswer(arm.name, half, query, experiment.golden.answers[place], given, float(mark)))
-    return results
+            marked.append(MarkedAnswer(arm.name, half, query, experiment.golden.answers[place], given, float(mark)))
+    return marked

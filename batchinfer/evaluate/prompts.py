@@ -15,7 +15,7 @@ from batchinfer.evaluate.arms import Arm
 from batchinfer.evaluate.ask import AskedArm, Session, ask_arms, beside_cache
 from batchinfer.evaluate.compare import choose, judge_arms
 from batchinfer.evaluate.experiment import EvalOptions, Experiment, design
-from batchinfer.evaluate.report import EvalReport, GoldenAnswer, write_report
+from batchinfer.evaluate.report import EvalReport, MarkedAnswer, write_report
 from batchinfer.job.reader import Job
 from batchinfer.pipeline.progress import Console
 from batchinfer.pipeline.stop import stopping
@@ -88,7 +88,7 @@ def _places_to_ask(experiment: Experiment) -> frozenset[int]:
 
 def _compare(
     job: Job, experiment: Experiment, arms: Sequence[AskedArm], session: Session, scratch: Path
-) -> tuple[EvalReport, list[GoldenAnswer], int]:
+) -> tuple[EvalReport, list[MarkedAnswer], int]:
     """Asks and judges the arms on the rows to choose on; then the chosen one and the baseline on the others."""
     dev, baseline = experiment.places(dev=True), experiment.baseline
     to_ask = _places_to_ask(experiment)
@@ -115,4 +115,4 @@ def _compare(
         cut_off=findings.cut_off_of(job, experiment, found[chosen]),
         generated=extra + sum(each.progress.generated for each in arms),
     )
-    return report, findings.results_of(experiment, found, chosen), chosen
+    return report, findings.marked_answers(experiment, found, chosen), chosen

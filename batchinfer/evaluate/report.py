@@ -196,8 +196,8 @@ class EvalReport:
 
 
 @dataclass(frozen=True, slots=True)
-class GoldenAnswer:
-    """An arm's answer to a golden row.
+class MarkedAnswer:
+    """An arm's answer to a golden row, with what the metric gives it.
 
     arm: its name.
     half: dev or test.
@@ -229,14 +229,14 @@ def _text(value: object) -> str:
     return json.dumps(value, ensure_ascii=False)
 
 
-def write_report(folder: Path, report: EvalReport, results: Sequence[GoldenAnswer]) -> None:
+def write_report(folder: Path, report: EvalReport, answers: Sequence[MarkedAnswer]) -> None:
     """Writes report.json, results.parquet and, with scores, reliability.svg into a folder that is made for them.
 
     Raises StoreError.
     """
     with os_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
-        pq.write_table(pa.Table.from_pylist([each.to_row() for each in results], RESULT_SCHEMA), folder / RESULTS)
+        pq.write_table(pa.Table.from_pylist([each.to_row() for each in answers], RESULT_SCHEMA), folder / RESULTS)
     if report.curves:
         title = f"{report.job}: how often answers with such a score are right"
         plot = reliability_svg(title, {name: found.bins for name, found in report.curves.items()})
