@@ -273,7 +273,7 @@ class Busy(BatchinferError):
     advice = "Wait for the other process, or stop it."
 
 
-def kept(error: UsageError) -> UsageError:
+def without_frames(error: UsageError) -> UsageError:
     """An error that is handed on rather than raised, without the frames it came through.
 
     Those hold the list that it goes into: a circle, left to the collector, which stops the whole process for it.

@@ -18,7 +18,7 @@ from batchinfer.cache.store import Store
 from batchinfer.core import keys
 from batchinfer.core.clock import iso, now
 from batchinfer.core.columns import Column
-from batchinfer.core.database import TEXT_ROWS, integer, one, record_batches, transaction
+from batchinfer.core.database import TEXT_ROWS, one, one_integer, record_batches, transaction
 from batchinfer.core.keys import canonical_json
 from batchinfer.core.long_texts import LongTexts
 from batchinfer.core.records import VerdictKind
@@ -78,7 +78,7 @@ def store_import(store: Store, db: duckdb.DuckDBPyConnection, rows: str, key_spe
     number = 0
     try:
         with store.attached(db, write=True), transaction(db):
-            number = integer(db, "SELECT coalesce(max(import_id), 0) + 1 FROM cache.import_keys")
+            number = one_integer(db, "SELECT coalesce(max(import_id), 0) + 1 FROM cache.import_keys")
             db.execute("INSERT INTO cache.import_keys VALUES (?, ?)", [number, key_spec])
             insert_named(db, rows, texts)
             db.execute(
@@ -119,7 +119,7 @@ def all_imports(store: Store) -> list[ImportRow]:
 def remove_import(store: Store, number: int) -> int:
     """Removes an import; returns its size, as `all_imports` has it. Its number stays taken."""
     with store.open(write=True) as db:
-        count = integer(db, f"SELECT {ROWS_SQL} FROM imports WHERE import_id = ?", [number])
+        count = one_integer(db, f"SELECT {ROWS_SQL} FROM imports WHERE import_id = ?", [number])
         db.execute("DELETE FROM imports WHERE import_id = ?", [number])
     return count
 
@@ -165,7 +165,7 @@ def rebuild_lookups(
             source = query_list.source
             key_spec = key_of(source.key, source.normalize, source.forms)
             db.execute("INSERT INTO cache.import_keys SELECT DISTINCT import_id, ? FROM moved", [key_spec])
-    unfit = integer(db, "SELECT count(*) FROM moved WHERE lookup IS NULL")
+    unfit = one_integer(db, "SELECT count(*) FROM moved WHERE lookup IS NULL")
     db.execute("DROP TABLE moved")
     return unfit
 

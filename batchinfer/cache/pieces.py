@@ -9,7 +9,7 @@ from typing import Any
 import duckdb
 import pyarrow as pa
 
-from batchinfer.core.database import integer, record_batches
+from batchinfer.core.database import one_integer, record_batches
 from batchinfer.core.long_json import LONG_JSON, LONG_KEY, shortened_json
 from batchinfer.core.long_texts import (
     CLOSE,
@@ -164,7 +164,7 @@ def drop_incomplete(db: duckdb.DuckDBPyConnection, schema: str) -> dict[str, int
     for table, columns in LONG_COLUMNS.items():
         names = f"SELECT rowid AS id, unnest({digests_sql(columns)}) AS digest FROM {schema}{table}"
         lacking_some = f"SELECT id FROM ({names}) ANTI JOIN complete USING (digest)"
-        gone[table] = integer(db, f"DELETE FROM {schema}{table} WHERE rowid IN ({lacking_some})")
+        gone[table] = one_integer(db, f"DELETE FROM {schema}{table} WHERE rowid IN ({lacking_some})")
     db.execute(f"DELETE FROM {schema}long_texts WHERE lower(hex(digest)) NOT IN (SELECT digest FROM complete)")
     db.unregister("complete")
     return gone

@@ -12,7 +12,7 @@ import duckdb
 import pyarrow as pa
 
 from batchinfer.core.clock import now, shown
-from batchinfer.core.database import integer
+from batchinfer.core.database import one_integer
 from batchinfer.core.records import Answer, Failure, Generation, Prediction, Provenance
 from batchinfer.core.sql import literal
 from batchinfer.errors import StoreError
@@ -248,7 +248,7 @@ def applied_migrations(db: duckdb.DuckDBPyConnection) -> int:
         if tables:
             raise StoreError("cache.duckdb in the data folder is some other DuckDB file: move it away.")
         return 0
-    number = integer(db, "SELECT count(*) FROM migrations")
+    number = one_integer(db, "SELECT count(*) FROM migrations")
     if number > len(MIGRATIONS):
         raise StoreError(
             f"The cache was written by a newer batchinfer (its format is {number}, this one knows {len(MIGRATIONS)}): "

@@ -38,7 +38,7 @@ from batchinfer.cache.schema import (
     generation_row,
 )
 from batchinfer.core.clock import iso, now
-from batchinfer.core.database import database_file, detach, duckdb_errors, integer, one, transaction
+from batchinfer.core.database import database_file, detach, duckdb_errors, one, one_integer, transaction
 from batchinfer.core.duckdb_paths import database_place
 from batchinfer.core.files import os_errors
 from batchinfer.core.keys import canonical_json
@@ -144,7 +144,7 @@ class Store:
     def start_run(self, fingerprint: bytes, parts: Parts, status: RunStatus = RunStatus.RUNNING) -> int:
         """Records that a run began; returns its number."""
         with self.open(write=True) as db:
-            run_id = integer(db, "SELECT coalesce(max(run_id), 0) + 1 FROM runs")
+            run_id = one_integer(db, "SELECT coalesce(max(run_id), 0) + 1 FROM runs")
             # A run that was killed cannot say so itself.
             db.execute("UPDATE runs SET status = ? WHERE status = ?", [RunStatus.KILLED, RunStatus.RUNNING])
             db.execute(
@@ -183,7 +183,7 @@ class Store:
     def last_run_id(self) -> int:
         """The number of the newest run; 0 before the first."""
         with self.open() as db:
-            return integer(db, "SELECT coalesce(max(run_id), 0) FROM runs")
+            return one_integer(db, "SELECT coalesce(max(run_id), 0) FROM runs")
 
     def most_cached(self) -> MostCached | None:
         """The question that most generations answer, if any do. One that was only compared with others does not count."""

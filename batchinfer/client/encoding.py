@@ -8,7 +8,7 @@ from datetime import date
 from typing import Any
 
 from batchinfer.core.http_limits import MAX_BODY, MAX_QUERIES
-from batchinfer.errors import UsageError, kept
+from batchinfer.errors import UsageError, without_frames
 from batchinfer.versions.query import QueryReader
 
 ROOM = 32  # bytes of a batch besides its queries or texts
@@ -57,7 +57,7 @@ def each_as_json(reader: QueryReader, queries: Sequence[Mapping[str, Any]]) -> l
         try:
             encoded.append(values if isinstance(values, UsageError) else as_json(reader, values))
         except UsageError as exc:
-            encoded.append(kept(exc))
+            encoded.append(without_frames(exc))
     return encoded
 
 

@@ -138,7 +138,7 @@ def one(db: duckdb.DuckDBPyConnection, sql: str, values: Sequence[Any] = ()) -> 
     return db.execute(sql, list(values)).fetchall()[0][0]
 
 
-def integer(db: duckdb.DuckDBPyConnection, sql: str, values: Sequence[Any] = ()) -> int:
+def one_integer(db: duckdb.DuckDBPyConnection, sql: str, values: Sequence[Any] = ()) -> int:
     """The single value of a query that counts or numbers."""
     return int(one(db, sql, values))
 
@@ -183,12 +183,12 @@ def duckdb_errors(path: Path, job: str | None = None) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def scratch_database(folder: Path, *, kept: bool = True) -> Iterator[duckdb.DuckDBPyConnection]:
+def scratch_database(folder: Path, *, reuse: bool = True) -> Iterator[duckdb.DuckDBPyConnection]:
     """A database for intermediate tables, of bounded memory, that nobody else uses.
 
     Raises StoreError when it cannot be written, and UsageError where BATCHINFER_MEMORY is no amount of memory.
 
-    kept: whether its instance is kept for the next one, which spares most of the time of a small job's command; not before
+    reuse: whether the next one uses its instance again, which spares most of the time of a small job's command; not before
     something that wants much memory, since an instance gives what it had back when it is closed.
     """
     with duckdb_errors(folder):
@@ -203,7 +203,7 @@ def scratch_database(folder: Path, *, kept: bool = True) -> Iterator[duckdb.Duck
         except BaseException:
             db.close()
             raise
-        if not kept:
+        if not reuse:
             db.close()
             return
         _IDLE.setdefault(os.getpid(), []).append(db)

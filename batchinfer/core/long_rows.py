@@ -11,7 +11,7 @@ import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from batchinfer.core.database import one, query_engine, record_batches
+from batchinfer.core.database import one, one_integer, query_engine, record_batches
 from batchinfer.core.duckdb_paths import parquet_name, parquet_rows
 from batchinfer.core.files import check_plain
 from batchinfer.core.json_parts import JsonPath
@@ -57,7 +57,7 @@ def most_text(db: duckdb.DuckDBPyConnection, path: Path, column: str) -> int:
     """
     times = f"CASE WHEN regexp_full_match(encodings, '{WHOLE}') THEN 1 ELSE row_group_num_rows END"
     facts = f"parquet_metadata({parquet_name(path)}) WHERE path_in_schema = {literal(column)}"
-    return int(one(db, f"SELECT sum(total_uncompressed_size * {times}) FROM {facts}") or 0)
+    return one_integer(db, f"SELECT coalesce(sum(total_uncompressed_size * {times}), 0) FROM {facts}")
 
 
 def read_batches(

@@ -14,7 +14,7 @@ from batchinfer.cache.schema import SENTENCES, RunStatus
 from batchinfer.cache.workspace import Workspace
 from batchinfer.core.clock import iso, now
 from batchinfer.core.columns import Column
-from batchinfer.core.database import one
+from batchinfer.core.database import one_integer
 from batchinfer.core.files import os_errors, write_atomically
 from batchinfer.core.home import JobData
 from batchinfer.core.records import Source
@@ -158,8 +158,8 @@ def _said_by_people(workspace: Workspace, entries: str) -> SaidByPeople:
     sql = f"SELECT source, count(*) FROM {entries} GROUP BY source"
     counts = dict(workspace.db.execute(sql).fetchall())
     models = f"(FROM {entries} WHERE source = '{Source.MODEL}')"
-    accepted = one(workspace.db, f"SELECT count(*) FROM ({workspace.verdicts.accepted_sql(models)})")
-    return SaidByPeople(int(accepted), counts.get(Source.REVIEW, 0), counts.get(Source.IMPORT, 0))
+    accepted = one_integer(workspace.db, f"SELECT count(*) FROM ({workspace.verdicts.accepted_sql(models)})")
+    return SaidByPeople(accepted, counts.get(Source.REVIEW, 0), counts.get(Source.IMPORT, 0))
 
 
 def _golden(job: Job, key: Sequence[Column]) -> Golden | None:

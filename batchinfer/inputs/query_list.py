@@ -34,7 +34,7 @@ import pyarrow as pa
 
 from batchinfer.core import keys
 from batchinfer.core.columns import Column
-from batchinfer.core.database import integer
+from batchinfer.core.database import one_integer
 from batchinfer.core.long_json import LONG_KEY, shortened_json
 from batchinfer.core.long_texts import LongTexts
 from batchinfer.core.sql import LISTED, listed, query_json, quoted
@@ -200,7 +200,7 @@ class QueryList:
             "(SELECT min(row) FROM list SEMI JOIN repeats USING (lookup_hash) "
             "GROUP BY lookup_hash HAVING min(prompt_key) <> max(prompt_key))"
         )
-        if not integer(self._db, "SELECT count(*) FROM conflicts"):
+        if not one_integer(self._db, "SELECT count(*) FROM conflicts"):
             return
         self._db.execute(
             f"""INSERT INTO bad_rows BY NAME
@@ -246,22 +246,22 @@ class QueryList:
     @property
     def good(self) -> int:
         """How many rows can be asked, misses included."""
-        return integer(self._db, "SELECT count(*) FROM list")
+        return one_integer(self._db, "SELECT count(*) FROM list")
 
     @property
     def bad(self) -> int:
         """How many rows cannot."""
-        return integer(self._db, "SELECT count(*) FROM bad_rows")
+        return one_integer(self._db, "SELECT count(*) FROM bad_rows")
 
     @property
     def unique(self) -> int:
         """How many different prompts the good rows ask."""
-        return integer(self._db, "SELECT count(*) FROM prompts")
+        return one_integer(self._db, "SELECT count(*) FROM prompts")
 
     @property
     def lookups(self) -> int:
         """How many different lookup keys there are, those of bad rows included as far as they have one."""
-        return integer(self._db, "SELECT count(DISTINCT lookup_hash) FROM all_lookups")
+        return one_integer(self._db, "SELECT count(DISTINCT lookup_hash) FROM all_lookups")
 
     def bad_rows(self, limit: int | None = None) -> pa.Table:
         """The bad rows, or the first of them, as BAD_ROWS has them; a long query has tokens."""

@@ -18,7 +18,7 @@ from batchinfer.cache.schema import SENTENCES, RunStatus
 from batchinfer.cache.store import Store
 from batchinfer.core import keys
 from batchinfer.core.columns import Column
-from batchinfer.core.database import LIST_ROWS, integer, record_batches
+from batchinfer.core.database import LIST_ROWS, one_integer, record_batches
 from batchinfer.core.long_texts import short_text, whole
 from batchinfer.errors import InputError
 from batchinfer.inputs.list_file import ListFile
@@ -169,7 +169,7 @@ def prompts_of(db: duckdb.DuckDBPyConnection, generations: Iterable[GenerationRe
 
 def count_answers(db: duckdb.DuckDBPyConnection, prompts: set[PromptId]) -> int:
     """How many of these prompts the attached cache has an answer to."""
-    return integer(db, f"SELECT count(*) FROM cache.generations WHERE key IN ({_keys(prompts)})")
+    return one_integer(db, f"SELECT count(*) FROM cache.generations WHERE key IN ({_keys(prompts)})")
 
 
 def _keys(prompts: set[PromptId]) -> str:

@@ -20,7 +20,7 @@ import duckdb
 from batchinfer.cache.imports import stored_query_sql
 from batchinfer.cache.pieces import insert_named
 from batchinfer.cache.verdicts import PEOPLE
-from batchinfer.core.database import integer, one
+from batchinfer.core.database import one, one_integer
 from batchinfer.core.duckdb_paths import parquet_rows
 from batchinfer.core.home import CALIBRATION, JobData
 from batchinfer.core.long_rows import has_long_texts
@@ -130,7 +130,7 @@ def _restore(
     """Puts what a query gives into a table of the new cache, and the long texts that it names; returns how many rows."""
     db.execute(f"CREATE TABLE restored AS {sql}", values)
     insert_named(db, "FROM restored", version.texts, "fresh")
-    count = integer(db, f"INSERT INTO fresh.{table} BY NAME FROM restored")
+    count = one_integer(db, f"INSERT INTO fresh.{table} BY NAME FROM restored")
     db.execute("DROP TABLE restored")
     return count
 

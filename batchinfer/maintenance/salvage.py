@@ -11,7 +11,7 @@ from pathlib import Path
 import duckdb
 
 from batchinfer.cache.schema import MIGRATIONS
-from batchinfer.core.database import FULL, TEXT_ROWS, database_file, integer, one, scratch_database
+from batchinfer.core.database import FULL, TEXT_ROWS, database_file, one, one_integer, scratch_database
 from batchinfer.core.duckdb_paths import database_place
 from batchinfer.core.files import os_errors
 from batchinfer.core.home import JobData
@@ -167,6 +167,6 @@ def _count(source: Path, scratch: Path, name: str, span: tuple[int, int]) -> int
     """How many rows were there, which needs none of their values."""
     try:
         with _both(source, None, scratch) as db:
-            return integer(db, f"SELECT count(*) {_rows(name, span)}")
+            return one_integer(db, f"SELECT count(*) {_rows(name, span)}")
     except _Unreadable:
         return span[1] - span[0]

@@ -17,7 +17,7 @@ from batchinfer.cache.pieces import digests_sql
 from batchinfer.cache.rewrite import GoneRows, remove_cache_drafts, rewrite, settle
 from batchinfer.cache.schema import ASIDE_SQL, RunStatus
 from batchinfer.cache.workspace import Workspace
-from batchinfer.core.database import duckdb_errors, integer, one
+from batchinfer.core.database import duckdb_errors, one, one_integer
 from batchinfer.core.home import JobData
 from batchinfer.core.person import Person, ask
 from batchinfer.core.sizes import size_text
@@ -154,7 +154,7 @@ def _report(prepared: Prepared, gone: GoneRows) -> PruneReport:
         f"SELECT count(*) FROM cache.generations WHERE rowid IN ({gone.rows_of('generations')}) "
         f"AND run_id IN (SELECT run_id FROM cache.runs WHERE status = '{RunStatus.EVAL}')"
     )
-    rows = UnusedRows(counts.get("generations", 0), counts.get("failures", 0), integer(db, compared))
+    rows = UnusedRows(counts.get("generations", 0), counts.get("failures", 0), one_integer(db, compared))
     total, size = _sizes(db, "true")
     _, unused = _sizes(db, f"rowid IN ({gone.rows_of('generations')})")
     estimate = prepared.store.path.stat().st_size * unused // size if size else 0

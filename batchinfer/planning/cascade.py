@@ -23,7 +23,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING
 
 from batchinfer.cache.workspace import Workspace
-from batchinfer.core.database import integer
+from batchinfer.core.database import one_integer
 from batchinfer.core.keys import canonical_json, short
 from batchinfer.errors import MissingExtra
 from batchinfer.job.model_spec import CascadeSpec
@@ -254,7 +254,7 @@ class Cascade:
         return ALL if found is None else f"{_unsure_sql(found.score)} UNION {BOTH}"
 
     def _count(self, sql: str) -> int:
-        return integer(self._db, f"SELECT count(*) FROM ({sql})")
+        return one_integer(self._db, f"SELECT count(*) FROM ({sql})")
 
 
 def _unsure_sql(score: float) -> str:

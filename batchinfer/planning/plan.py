@@ -21,7 +21,7 @@ from typing import Any, Protocol
 
 from batchinfer.cache.workspace import Workspace
 from batchinfer.core.clock import latest, now
-from batchinfer.core.database import integer, record_batches
+from batchinfer.core.database import one_integer, record_batches
 from batchinfer.core.records import Counts
 from batchinfer.core.sql import listed
 
@@ -96,7 +96,7 @@ class Plan:
         self._order(self._selection, within)
         self.counts = self._counted()
         self.answered = (
-            0 if run_id is None else integer(self._db, "SELECT count(*) FROM state WHERE answered AND NOT covered")
+            0 if run_id is None else one_integer(self._db, "SELECT count(*) FROM state WHERE answered AND NOT covered")
         )
 
     def _compare(self, parser: str, selection: Selection, run_id: int | None) -> None:
@@ -158,8 +158,8 @@ class Plan:
 
     def _counted(self) -> Counts:
         good, bad, unique = self._list.good, self._list.bad, self._list.unique
-        to_generate = integer(self._db, "SELECT count(*) FROM todo")
-        failed = integer(
+        to_generate = one_integer(self._db, "SELECT count(*) FROM todo")
+        failed = one_integer(
             self._db,
             "SELECT count(*) FROM state WHERE failed AND NOT covered AND prompt_key NOT IN (SELECT prompt_key FROM todo)",
         )
@@ -228,7 +228,7 @@ class Plan:
 
     def _telling_column(self) -> str | None:
         """The column of the template whose groups explain most of how long answers are, if enough are known and any tells."""
-        if integer(self._db, "SELECT count(*) FROM lengths") < FEWEST_KNOWN:
+        if one_integer(self._db, "SELECT count(*) FROM lengths") < FEWEST_KNOWN:
             return None
         explained = dict[str, float]()
         for name in map(listed, self._list.columns):
@@ -258,7 +258,7 @@ class Plan:
 
     def variety(self, columns: Sequence[str]) -> int:
         """How many different values these columns have together in what is to be generated, about."""
-        return integer(self._db, f"SELECT approx_count_distinct(hash({', '.join(map(listed, columns))})) FROM todo")
+        return one_integer(self._db, f"SELECT approx_count_distinct(hash({', '.join(map(listed, columns))})) FROM todo")
 
     def _read(
         self, table: str, limit: int | None = None, start: int = 0, where: str = ""

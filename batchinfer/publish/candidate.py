@@ -27,7 +27,7 @@ import pyarrow as pa
 from batchinfer.cache import imports, verdicts
 from batchinfer.cache.verdicts import PEOPLE
 from batchinfer.cache.workspace import Workspace
-from batchinfer.core.database import LIST_ROWS, integer
+from batchinfer.core.database import LIST_ROWS, one_integer
 from batchinfer.core.keys import canonical_json
 from batchinfer.core.reasons import FailureReason, ranked
 from batchinfer.core.records import Source
@@ -120,18 +120,18 @@ class Candidate:
             "ANTI JOIN rejected_before USING (lookup_hash) "
             f"WHERE source NOT IN {PEOPLE}"  # what people gave and is there no more was taken back
         )
-        return integer(
+        return one_integer(
             self._db,
             f"INSERT INTO entries BY NAME SELECT lookup_hash, {names}, {VALUE_COLUMNS.replace('carried', 'true AS carried')} "
             f"FROM before SEMI JOIN (FROM kept SEMI JOIN {self._list.lookups_sql} USING (lookup_hash)) USING (lookup_hash)",
         )
 
     def _counted(self, carried: int, compared: Compared, current: Path | None) -> Contents:
-        entries = integer(self._db, "SELECT count(*) FROM entries")
+        entries = one_integer(self._db, "SELECT count(*) FROM entries")
         lookups = self._list.lookups_sql
         beyond = f"SELECT count(*) FROM (FROM entries WHERE source IN {PEOPLE}) ANTI JOIN {lookups} USING (lookup_hash)"
         # What people did not give is there for the list alone.
-        covered = entries - integer(self._db, beyond) + self._rejected_in(lookups)
+        covered = entries - one_integer(self._db, beyond) + self._rejected_in(lookups)
         missing = compared.changes.removed - (self._rejected_in("before") if self._before is not None else 0)
         to_review, unseen = self._reviewable()
         return Contents(
@@ -142,7 +142,7 @@ class Candidate:
 
     def _rejected_in(self, table: str) -> int:
         """How many keys of a table have no entry since people rejected it."""
-        return integer(
+        return one_integer(
             self._db,
             f"SELECT count(DISTINCT lookup_hash) FROM refused ANTI JOIN entries USING (lookup_hash) SEMI JOIN {table} USING (lookup_hash)",
         )
@@ -162,7 +162,8 @@ class Candidate:
         self._db.execute(
             f"CREATE OR REPLACE VIEW awaiting AS FROM to_review SEMI JOIN {self.unseen_sql} USING (lookup_hash)"
         )
-        return integer(self._db, "SELECT count(*) FROM to_review"), integer(self._db, "SELECT count(*) FROM awaiting")
+        to_review = one_integer(self._db, "SELECT count(*) FROM to_review")
+        return to_review, one_integer(self._db, "SELECT count(*) FROM awaiting")
 
     def _to_review(self) -> str:
         """The model's entries that `gate.reviewed` is about: all, or those that are not served like this already."""

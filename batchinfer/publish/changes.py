@@ -12,7 +12,7 @@ from typing import Any, Self
 import duckdb
 
 from batchinfer.core.columns import Column
-from batchinfer.core.database import integer
+from batchinfer.core.database import one_integer
 from batchinfer.core.long_texts import LONG, MARKS, LongTexts
 from batchinfer.core.sql import listed, query_json
 from batchinfer.errors import shortened
@@ -122,9 +122,9 @@ def compare_entries(
     corrections: SQL for the sources whose word is a correction of a person. shown: examples of each kind.
     """
     old = None if version is None else Entries.of_version(db, texts, version, Manifest.read(version).key)
-    served = 0 if old is None else integer(db, f"SELECT count(*) FROM {old.rows_sql}")
+    served = 0 if old is None else one_integer(db, f"SELECT count(*) FROM {old.rows_sql}")
     if old is None or not served:
-        added = integer(db, f"SELECT count(*) FROM {new.rows_sql}")
+        added = one_integer(db, f"SELECT count(*) FROM {new.rows_sql}")
         return Compared(0, ServedChanges(added), 0, equal=old is not None and not added)
     # A join that holds all texts would not fit into the memory that it may have.
     corrected = "false" if corrections == "()" else f"source IN {corrections}"

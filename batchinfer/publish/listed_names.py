@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 
 from batchinfer.cache import imports, verdicts
 from batchinfer.cache.workspace import Workspace
-from batchinfer.core.database import TEXT_ROWS, integer, one
+from batchinfer.core.database import TEXT_ROWS, one, one_integer
 from batchinfer.core.long_rows import read_batches
 from batchinfer.core.records import Source
 from batchinfer.core.sql import listed
@@ -87,7 +87,7 @@ class ListedNames:
                 f"UPDATE listed_names SET {as_listed} FROM (FROM {every} WHERE row IN ({firsts})) own "
                 f"WHERE listed_names.source = '{Source.REVIEW}' AND listed_names.lookup_hash = own.lookup_hash"
             )
-        return integer(self._db, "SELECT count(*) FROM listed_names")
+        return one_integer(self._db, "SELECT count(*) FROM listed_names")
 
     def _others(self, entries: str, path: Path) -> bool:
         """Whether a version's file, or that it has none, says something else."""

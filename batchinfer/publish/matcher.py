@@ -22,7 +22,7 @@ import duckdb
 import pyarrow as pa
 
 from batchinfer.core.columns import Column
-from batchinfer.core.database import LIST_ROWS, TEXT_ROWS, integer, record_batches, scratch_database
+from batchinfer.core.database import LIST_ROWS, TEXT_ROWS, one_integer, record_batches, scratch_database
 from batchinfer.core.files import os_errors
 from batchinfer.core.json_parts import JsonPath
 from batchinfer.core.long_rows import read_parts
@@ -118,7 +118,7 @@ def write_matcher(key: Sequence[Column], target: Path, spec: MatchSpec | None, *
     need_libraries()
     with os_errors(target), (target / MATCHER).open("wb") as file:
         # A database of its own, closed before the automaton is built: each of the two wants a gigabyte, if it may.
-        with tempfile.TemporaryDirectory(dir=target) as spill, scratch_database(Path(spill), kept=False) as db:
+        with tempfile.TemporaryDirectory(dir=target) as spill, scratch_database(Path(spill), reuse=False) as db:
             folded = FoldedTerms(db, key, target / PREDICTIONS, spec, is_json=is_json)
             terms = folded.choose()
             payloads = folded.write(file)
@@ -177,15 +177,15 @@ class FoldedTerms:
             "CREATE OR REPLACE TABLE generic AS SELECT pattern, first(term ORDER BY term) AS term, "
             f"count(DISTINCT concept) AS concepts FROM named GROUP BY pattern HAVING concepts > {self._most_concepts()}"
         )
-        generic = integer(self._db, "SELECT count(*) FROM generic")
+        generic = one_integer(self._db, "SELECT count(*) FROM generic")
         worst = f"SELECT term, concepts FROM generic ORDER BY 2 DESC, 1 LIMIT {MOST_EXAMPLES}"
         examples = tuple(self._db.execute(worst).fetchall())
         drop, out = self._spec.generic == "drop", self._filter.left_out
         settled = self._drop_generic() if drop else 0
         return Terms(
-            terms=integer(self._db, "SELECT count(DISTINCT pattern) FROM named"),
-            entries=integer(self._db, "SELECT count(*) FROM named"),
-            concepts=integer(self._db, "SELECT count(DISTINCT concept) FROM named"), unwanted=self._unwanted, empty=out["empty"],
+            terms=one_integer(self._db, "SELECT count(DISTINCT pattern) FROM named"),
+            entries=one_integer(self._db, "SELECT count(*) FROM named"),
+            concepts=one_integer(self._db, "SELECT count(DISTINCT concept) FROM named"), unwanted=self._unwanted, empty=out["empty"],
             short=out["short"], long=out["long"], stopped=out["stopped"], generic=generic, dropped=drop, examples=examples,
             settled=settled,
         )  # fmt: skip
@@ -193,7 +193,7 @@ class FoldedTerms:
     @property
     def unscored(self) -> int:
         """Terms of the model without a score, which any `min_score` leaves out."""
-        return integer(
+        return one_integer(
             self._db, f"SELECT count(DISTINCT pattern) FROM folded WHERE score IS NULL AND source = '{Source.MODEL}'"
         )
 
@@ -202,7 +202,7 @@ class FoldedTerms:
         most = self._spec.most_concepts
         if isinstance(most, int):
             return most
-        concepts = integer(self._db, "SELECT count(DISTINCT concept) FROM named")
+        concepts = one_integer(self._db, "SELECT count(DISTINCT concept) FROM named")
         if isinstance(most, float):
             return max(1, math.floor(most * concepts))
         return min(20, max(2, math.floor(concepts / 5)))
@@ -223,7 +223,7 @@ class FoldedTerms:
             "DELETE FROM named USING generic WHERE named.pattern = generic.pattern "
             "AND (named.pattern, named.concept) NOT IN (SELECT (pattern, concept) FROM settled)"
         )
-        return integer(self._db, "SELECT count(*) FROM settled")
+        return one_integer(self._db, "SELECT count(*) FROM settled")
 
     def write(self, file: BinaryIO) -> Payloads:
         """Writes what each chosen pattern names, by pattern."""

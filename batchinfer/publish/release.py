@@ -12,7 +12,7 @@ import duckdb
 from batchinfer.cache.store import Store
 from batchinfer.cache.workspace import Workspace
 from batchinfer.core.columns import Column
-from batchinfer.core.database import integer
+from batchinfer.core.database import one_integer
 from batchinfer.core.files import os_errors, sync_folder
 from batchinfer.core.home import CALIBRATION, JobData
 from batchinfer.core.person import Person
@@ -207,7 +207,7 @@ def next_number(data: JobData, store: Store | None) -> int:
     if store is None:
         return pointers.newest_number(data) + 1
     with store.open() as db:
-        return max(pointers.newest_number(data), integer(db, "SELECT coalesce(max(version), 0) FROM versions")) + 1
+        return max(pointers.newest_number(data), one_integer(db, "SELECT coalesce(max(version), 0) FROM versions")) + 1
 
 
 def pinned_instead(data: JobData, info: Info) -> int | None:

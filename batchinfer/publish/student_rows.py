@@ -16,7 +16,7 @@ from batchinfer.cache.verdicts import PEOPLE
 from batchinfer.cache.workspace import Workspace
 from batchinfer.core.arrays import Floats
 from batchinfer.core.clock import now
-from batchinfer.core.database import integer
+from batchinfer.core.database import one_integer
 from batchinfer.core.sql import listed
 from batchinfer.inputs.misses import asked_since
 from batchinfer.publish.candidate import Candidate
@@ -84,7 +84,9 @@ def gather_rows(workspace: Workspace, candidate: Candidate, golden: Golden | Non
     known = _known(workspace, candidate, golden)
     right = np.array([known.get(each, NOBODY) for each in lookup_hashes], dtype=np.intp)
     judged = _judged(workspace, candidate, asked)
-    return StudentRows(lesson, lookup_hashes, right, judged, asked, integer(workspace.db, f"SELECT count(*) {scored}"))
+    return StudentRows(
+        lesson, lookup_hashes, right, judged, asked, one_integer(workspace.db, f"SELECT count(*) {scored}")
+    )
 
 
 def _text(workspace: Workspace) -> str:

@@ -25,7 +25,7 @@ import duckdb
 from batchinfer.cache import verdicts
 from batchinfer.cache.workspace import Workspace
 from batchinfer.core import output_rows
-from batchinfer.core.database import TEXT_ROWS, integer, record_batches
+from batchinfer.core.database import TEXT_ROWS, one_integer, record_batches
 from batchinfer.core.home import JobData
 from batchinfer.core.long_texts import LongTexts
 from batchinfer.core.output import OutputFile, OutputFormat
@@ -168,7 +168,7 @@ class Sheet:
         )
 
     def count(self, which: str = "true") -> int:
-        return integer(self._db, f"SELECT count(*) FROM review WHERE {which}")
+        return one_integer(self._db, f"SELECT count(*) FROM review WHERE {which}")
 
     def write(self, target: OutputFile, draft: Path) -> None:
         """The rows as a file, worst or most uncertain first; those of a sample in their own order."""

@@ -11,7 +11,7 @@ from batchinfer.cache import imports, verdicts
 from batchinfer.cache.pieces import AS_JSON
 from batchinfer.cache.workspace import Workspace
 from batchinfer.core.columns import query_text
-from batchinfer.core.database import integer
+from batchinfer.core.database import one_integer
 from batchinfer.core.long_json import shortened_json
 from batchinfer.core.records import VerdictKind
 from batchinfer.errors import shortened
@@ -107,7 +107,7 @@ class MarkedRows:
             FROM (SELECT line, lookup_hash, {self._hashed("value")} AS value FROM marked WHERE NOT follows) m
             JOIN {candidate.proposed_sql("marked")} e USING (lookup_hash) WHERE m.value IS NULL OR m.value = e.value"""
         every = "SELECT count(*) FROM marked WHERE NOT follows"
-        return integer(self._db, every) - integer(self._db, proposed)
+        return one_integer(self._db, every) - one_integer(self._db, proposed)
 
     def _hashed(self, column: str) -> str:
         return verdicts.hashed(self._spec, verdicts.plain(self._spec, column))

@@ -22,7 +22,7 @@ from batchinfer.cache.imports import ImportRow, as_prediction, stored_query_sql
 from batchinfer.cache.store import Store
 from batchinfer.core import keys
 from batchinfer.core.columns import query_text
-from batchinfer.core.database import TEXT_ROWS, integer, one, scratch_database
+from batchinfer.core.database import TEXT_ROWS, one, one_integer, scratch_database
 from batchinfer.core.home import JobData
 from batchinfer.core.long_json import shortened_json
 from batchinfer.core.long_texts import MOST_TEXT, LongTexts, oversized
@@ -296,7 +296,7 @@ class _IncomingTable:
             beyond = f"FROM incoming ANTI JOIN {self._lookups} USING (lookup_hash)"
             rows = self._db.execute(f"SELECT row, query {beyond} ORDER BY row LIMIT {MAX_FAULTS}").fetchall()
             faults.first = [self._at(row, shortened(query_text(json.loads(query)))) for row, query in rows]
-            self.unlisted = faults.count = integer(self._db, f"SELECT count(*) {beyond}")
+            self.unlisted = faults.count = one_integer(self._db, f"SELECT count(*) {beyond}")
         return faults
 
     def _at(self, row: int, said: str) -> FileProblem:

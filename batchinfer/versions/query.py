@@ -96,7 +96,7 @@ class QueryReader:
         try:
             return self.from_values(query)
         except UsageError as exc:
-            return errors.kept(exc)
+            return errors.without_frames(exc)
 
     def from_url(self, query_string: bytes) -> tuple[Any, ...]:
         """The same from the query of a URL, percent-encoded UTF-8. Raises UsageError."""

@@ -65,7 +65,7 @@ def test_one_scratch_database_finds_nothing_of_another(tmp_path: Path) -> None:
 
 def test_an_instance_that_is_not_to_be_kept_is_closed(tmp_path: Path) -> None:
     """Only then does it give its memory back."""
-    with scratch_database(tmp_path, kept=False) as first:
+    with scratch_database(tmp_path, reuse=False) as first:
         first.execute("CREATE TABLE t AS SELECT 1 AS i")
     with pytest.raises(duckdb.ConnectionException):
         first.execute("SELECT 1")
