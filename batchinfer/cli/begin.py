@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING
 
 import click
 
-from batchinfer.cli.opening import model_note, open_job
+from batchinfer.cli.notices import model_note
+from batchinfer.cli.opening import open_job
 from batchinfer.cli.options import input_option, job_argument, json_option, pairs
 from batchinfer.cli.tables import table
-from batchinfer.cli.terminal import dim, emit, tell
+from batchinfer.cli.terminal import emit, tell, tell_dimly
 from batchinfer.cli.values import Integer, PathText
 from batchinfer.core.columns import query_text
 from batchinfer.errors import UsageError, counted
@@ -123,7 +124,7 @@ def try_(
             _print_prompt(text, tokens)
 
     model_note(opened, as_json=as_json)
-    trials = try_rows(opened, data, wanted, shots=shots, info=dim, show=show)
+    trials = try_rows(opened, data, wanted, shots=shots, info=tell_dimly, show=show)
     if count is None:
         emit(trials[0].to_json(), as_json, lambda: _print_trial(trials[0]))
     else:

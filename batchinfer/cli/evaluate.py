@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from batchinfer.cli.opening import model_note, open_job
+from batchinfer.cli.notices import model_note
+from batchinfer.cli.opening import open_job
 from batchinfer.cli.options import job_argument, json_option
 from batchinfer.cli.tables import table
 from batchinfer.cli.terminal import emit, tell

@@ -240,7 +240,7 @@ def _match_table(matches: list[dict[str, Any]]) -> None:
 
 def _match_line(matches: list[dict[str, Any]]) -> None:
     """All of a text's matches, for people who read many."""
-    # of all languages
+    # once, in however many languages it is named so
     said = dict.fromkeys(f"{_span(match)} {match['text']} = {match['concept']}" for match in matches)
     click.echo(" ".join("; ".join(said).split()) or "-")
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import re
 from pathlib import Path
@@ -11,7 +10,6 @@ from typing import TYPE_CHECKING
 import click
 
 from batchinfer.cli.options import DATE
-from batchinfer.cli.terminal import dim
 from batchinfer.core.home import JobData, data_folder, job_names, require_folder
 from batchinfer.core.keys import JOB_NAME
 from batchinfer.errors import NotFound, UsageError, did_you_mean
@@ -89,16 +87,3 @@ def _no_job(name: str, root: Path) -> NotFound:
 def data_dir() -> Path:
     """The data folder that the command was given."""
     return data_folder(click.get_current_context().find_root().obj, os.environ)
-
-
-def model_note(job: Job, *, as_json: bool) -> None:
-    """Tells people once that the bundled model is a small one, whatever the job; machines never."""
-    from batchinfer.engines.bundled import NAME, NOTICE, PREFIX, noted_file
-
-    model, noted = job.spec.model, noted_file()
-    if as_json or model is None or model.id != PREFIX + NAME or noted.exists():
-        return
-    dim(NOTICE)
-    with contextlib.suppress(OSError):  # without such a folder it is told again
-        noted.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        noted.touch()

@@ -11,7 +11,8 @@ import click
 
 from batchinfer.cli.cascade import print_cascade_plan
 from batchinfer.cli.costs import tell_ledger
-from batchinfer.cli.opening import data_dir, model_note, open_job
+from batchinfer.cli.notices import model_note
+from batchinfer.cli.opening import data_dir, open_job
 from batchinfer.cli.options import (
     format_option,
     input_option,
@@ -23,7 +24,7 @@ from batchinfer.cli.options import (
 )
 from batchinfer.cli.summary import print_candidate, print_published, print_report, print_summary, tell_changes
 from batchinfer.cli.tables import cell, percent, table
-from batchinfer.cli.terminal import dim, emit, tell, teller, warn
+from batchinfer.cli.terminal import emit, tell, tell_dimly, teller, warn
 from batchinfer.cli.values import Integer, PathText, Positive
 from batchinfer.core.clock import RUN_STOP_SECONDS
 from batchinfer.core.columns import query_text
@@ -61,7 +62,7 @@ def plan_(job: str, input_path: Path | None, probe: bool, as_json: bool) -> None
     if probe:
         with ProgressConsole() as show:
             planning.probe(opened, data, options, show)
-    result = planning.plan(opened, data, options, dim)
+    result = planning.plan(opened, data, options, tell_dimly)
     emit(result.to_json(), as_json, lambda: _print_plan(result, asks=opened.spec.prompt is not None))
 
 
@@ -121,7 +122,7 @@ def _tell_advice(result: PlanReport) -> None:
     tell(
         f"With the template's parts in the order {names}, prefix caching would save {percent(advice.prefix_saving)} of the prompt tokens, "
         f"not {percent(result.prefix_saving)}. Read that template first (--json has it): it is another question, so all would be asked "
-        "anew, and answers may differ. batchinfer eval compares them."
+        "again, and answers may differ. batchinfer eval compares them."
     )
 
 

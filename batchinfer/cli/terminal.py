@@ -36,7 +36,7 @@ def warn(text: str) -> None:
     click.echo(text, err=True)
 
 
-def dim(text: str) -> None:
+def tell_dimly(text: str) -> None:
     """Tells on stderr, in a low voice, how it goes."""
     click.secho(text, dim=True, err=True)
 

@@ -19,7 +19,7 @@ from batchinfer.errors import ModelError, shortened
 MOST_TOP = 20  # of the likeliest tokens that a chat API tells the log-probabilities of
 # sampling that OpenAI's API lacks, where it does nothing
 BEYOND_OPENAI = {"top_k": 0, "min_p": 0.0, "repetition_penalty": 1.0}
-# of a whole answer, or of one at its limit
+# reasons for an end of answers that are whole, or at their limit
 ENDS = frozenset({"stop", "length", "repetition", "eos_token", "stop_sequence"})
 FILTERED = "content_filter"
 NEUTRAL = {

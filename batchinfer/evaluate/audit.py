@@ -237,7 +237,12 @@ def choices_looked_at(spec: JobSpec) -> Sequence[str]:
 
 @dataclass(frozen=True, slots=True)
 class _Audited:
-    """What is looked at. name: a version's number, or a candidate's name. folder: where it lies. manifest: what it says of itself."""
+    """What is looked at.
+
+    name: a version's number, or a candidate's name.
+    folder: where it lies.
+    manifest: what it says of itself.
+    """
 
     name: int | str
     folder: Path

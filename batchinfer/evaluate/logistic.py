@@ -12,7 +12,7 @@ from scipy import special
 
 from batchinfer.core.arrays import Floats
 
-# on the squares of weights, over the sum of losses
+# factors of the squares of weights, beside the sum of losses
 PENALTIES = np.array([0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0])
 MOST_FOLDS = 12
 STEPS, ENOUGH = 40, 1e-8  # of Newton's method, and a step that is none

@@ -218,7 +218,12 @@ def judge_sentences(
 
 @dataclass(frozen=True, slots=True)
 class _SentenceScores:
-    """The filled sentences. scores: of the positive choice. right: whether it is the right one. lines: the sentence of each."""
+    """The scores of the filled sentences.
+
+    scores: of the positive choice.
+    right: whether it is the right one.
+    lines: the sentence of each.
+    """
 
     scores: Floats
     right: NDArray[np.bool_]

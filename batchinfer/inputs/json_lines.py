@@ -26,7 +26,11 @@ LEAST, MOST = -(1 << 63), (1 << 63) - 1  # integers that a column can hold
 
 @dataclass(frozen=True, slots=True)
 class _Lines:
-    """Some rows: the number of each one's line, and its object."""
+    """Some rows.
+
+    numbers: of the line of each.
+    rows: the object of each.
+    """
 
     numbers: list[int]
     rows: list[dict[str, Any]]

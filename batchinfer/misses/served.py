@@ -26,7 +26,7 @@ class ServedCounter:
         """metrics: the folder of the workers' counters. server: its name, the same for each start. report: told of faults, once."""
         self._data, self._metrics, self._server, self._report = data, metrics, server, report
         self._reported: dict[str, str] = {}  # by job
-        # of jobs that were removed: what was answered before is not their successors'
+        # totals of jobs that were removed: what was answered before is not their successors'
         self._gone: dict[str, Totals] = {}
         self._versions: dict[str, int] = {}  # as of the round before: what was answered since is mostly theirs
 

@@ -1,8 +1,8 @@
 """Answers that nothing uses any more, out of the cache: an earlier question's, and those of rows that left the list.
 
-| table       | columns                                                                  |
-| ----------- | ------------------------------------------------------------------------ |
-| in_versions | run_id, created_at, hash (of the text) of the answers that versions hold |
+| table       | columns                                                                                 |
+| ----------- | --------------------------------------------------------------------------------------- |
+| in_versions | run_id, created_at, hash (of the text) of the answers that versions and candidates hold |
 """
 
 from __future__ import annotations
@@ -110,13 +110,13 @@ def prune(
 def _unused(prepared: Prepared) -> PruneReport:
     """Marks what would go, and counts it."""
     gone = GoneRows(prepared.workspace.db)
-    _note_in_versions(prepared.workspace, prepared.data)
+    _read_versions_answers(prepared.workspace, prepared.data)
     with prepared.store.attached(prepared.workspace.db):
         _mark(prepared, gone)
         return _report(prepared, gone)
 
 
-def _note_in_versions(workspace: Workspace, data: JobData) -> None:
+def _read_versions_answers(workspace: Workspace, data: JobData) -> None:
     """Makes `in_versions`, of versions and candidates. Raises StoreError for one that cannot be read."""
     db = workspace.db
     db.execute("CREATE OR REPLACE TABLE in_versions (run_id INTEGER, created_at TIMESTAMP, hash UHUGEINT)")

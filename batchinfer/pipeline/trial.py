@@ -55,7 +55,12 @@ class Trial:
 
 @dataclass(frozen=True, slots=True)
 class _RenderedRow:
-    """A row with its prompt. text: of the whole prompt."""
+    """A row with its prompt.
+
+    row: the row.
+    prompt: as the model gets it.
+    text: of the whole prompt.
+    """
 
     row: TriedRow
     prompt: Prompt

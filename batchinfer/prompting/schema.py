@@ -26,7 +26,7 @@ def compiles(pattern: str) -> str:
             f"is not a valid regular expression here: {found[0]} is not known, write letters as a-z or \\w"
         )
     try:
-        # of sets that may be read otherwise some day
+        # Python warns of sets that it may read otherwise some day
         with warnings.catch_warnings(action="ignore", category=FutureWarning):
             re.compile(pattern)
             least = parsed(pattern).getwidth()[0]

@@ -30,7 +30,7 @@ SECONDS = 1.0  # that one prompt may take, beside its budget of steps
 MOST_LEVELS = 100  # of nesting in a template
 MOST_SAID = 300  # characters of what Python says of a value, which it may repeat
 GIVE_UP_AFTER = 5  # prompts that ask for too much, where none before them did not
-# raised by compiling
+# what Jinja raises for a template that cannot be compiled
 BROKEN = (TemplateSyntaxError, SyntaxError, RecursionError, MemoryError, ValueError, OverflowError)
 
 

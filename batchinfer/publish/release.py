@@ -129,11 +129,11 @@ def release(
             manifest = build.manifest_of(
                 candidate, checks, version=version, run=run, parent=parent, forced=forced, student=student, cost=cost
             )
-            told = Release(version, candidate.contents, tuple(checks), student=student, cost=cost)
+            built = Release(version, candidate.contents, tuple(checks), student=student, cost=cost)
             if version is None:
-                outcome = replace(told, rejected=_reject(data, draft, manifest), reasons=candidate.failure_reasons())
+                outcome = replace(built, rejected=_reject(data, draft, manifest), reasons=candidate.failure_reasons())
             else:
-                outcome = replace(told, match=_write_and_install(data, workspace, draft, version, manifest, info))
+                outcome = replace(built, match=_write_and_install(data, workspace, draft, version, manifest, info))
     removed = retention.retain(data, workspace.spec.keep, info)
     return replace(outcome, pinned=pinned_instead(data, info), removed=removed)
 

@@ -110,8 +110,8 @@ class PublishedSpec:
         return canonical_json(BEFORE.get(name, {}) | theirs if isinstance(theirs, dict) else theirs) == said
 
 
-class Derived(TypedDict, total=False):
-    """What can be said otherwise of a version that is made from another one, as manifest.json has it."""
+class ManifestChanges(TypedDict, total=False):
+    """What a derived version may say otherwise, as manifest.json has it."""
 
     version: int
     created_at: str | None
@@ -234,7 +234,7 @@ class Manifest:
         """Whether it has a matcher."""
         return MATCHER in self.files
 
-    def derive(self, **changes: Unpack[Derived]) -> Manifest:
+    def derive(self, **changes: Unpack[ManifestChanges]) -> Manifest:
         """The manifest of a version that is made from this one. What is not changed stays, fields of newer programs too."""
         return Manifest.of({**self.document, **changes})
 

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from batchinfer.cli import opening, tables
+from batchinfer.cli import notices, tables
 from batchinfer.core.home import JobData
 from batchinfer.job import reader
 from batchinfer.versions.folders import folder_of
@@ -482,7 +482,7 @@ def test_the_bundled_model_is_noted_once(
         write_job(tmp_path / name, {"text": ["a"]}, name=name, model=model, prompt=prompt)
 
     def said(name: str = "shop", *, as_json: bool = False) -> str:
-        opening.model_note(reader.load(str(tmp_path / name), {}), as_json=as_json)
+        notices.model_note(reader.load(str(tmp_path / name), {}), as_json=as_json)
         return capsys.readouterr().err
 
     assert said(as_json=True) == ""
