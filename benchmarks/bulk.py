@@ -60,7 +60,7 @@ def turns(number: int) -> list[dict[str, str]]:
 
 
 def own_settings() -> dict[str, str]:
-    """What this program sets in an engine's environment on CPUs, for processes that are started anew."""
+    """What this program sets in an engine's environment on CPUs, for processes that are started again."""
     library = environment.intel_openmp()
     return {"VLLM_CPU_NUM_OF_RESERVED_CPU": "0"} | ({"LD_PRELOAD": str(library)} if library else {})
 

@@ -218,7 +218,7 @@ def cost(port: int, worker: str, ask: Ask, seconds: float) -> Cost:
     with subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as others:
         assert others.stdout is not None
         others.stdout.readline()
-        Path(f"/proc/{worker}/clear_refs").write_text("5", encoding="ascii")  # the peak begins anew
+        Path(f"/proc/{worker}/clear_refs").write_text("5", encoding="ascii")  # the peak begins again
         before, until = memory("VmRSS", worker), time.monotonic() + seconds
         answers = list[tuple[int, int, float]]()
         while time.monotonic() < until or not answers:

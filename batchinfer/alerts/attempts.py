@@ -177,7 +177,7 @@ def read_success(data: JobData) -> datetime | None:
 
 
 def read_attempt(data: JobData, *, holds_lock: bool = False) -> LastAttempt | None:
-    """The last attempt; None before the first, and where the file cannot be read: the next one writes it anew.
+    """The last attempt; None before the first, and where the file cannot be read: the next one writes it again.
 
     One that was noted as going on, and does not hold the job's run lock any more, died: nobody else would say so.
 

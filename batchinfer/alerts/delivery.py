@@ -113,7 +113,7 @@ def after_round(memory: AlertMemory, outcomes: Outcomes, now: datetime) -> Alert
 
 
 def _tried(alert: PendingAlert, outcome: Outcome, now: datetime) -> PendingAlert:
-    """The same after a try in vain."""
+    """The same after a try that failed."""
     wait = min(FIRST_WAIT * 2 ** min(alert.tries, 16), LONGEST_WAIT)
     wait = max(wait, min(timedelta(seconds=outcome.wait), LONGEST_WAIT))
     is_long = now - alert.made_at >= (REFUSED_FOR if outcome.lasting else TRIED_FOR)

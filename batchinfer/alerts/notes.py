@@ -48,7 +48,7 @@ class PendingAlert:
     receiver: who is to be told.
     body: the event as JSON.
     made_at: when it was noticed; UTC.
-    tries: how often it was sent in vain.
+    tries: how often it was sent without success.
     next_at: before then it is not tried again; UTC.
     said: why it could not be told last; empty before the first try.
     given_up: whether it is not tried any more.
@@ -153,7 +153,7 @@ class AlertNotes:
         return self._own.memory is not None or self._path.exists()
 
     def read(self) -> AlertMemory:
-        """As of now. A file that is damaged is said, and begun anew by who changes it next."""
+        """As of now. A file that is damaged is said, and begun again by who changes it next."""
         return self._own.beside(self._file())
 
     def _file(self) -> AlertMemory:
@@ -163,7 +163,7 @@ class AlertNotes:
             return AlertMemory()
         except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as exc:
             why = why_unread(exc) if isinstance(exc, OSError) else why_damaged(exc)
-            self._say(f"{self._path} cannot be used: {why}. It is begun anew: what was told may be told again.")
+            self._say(f"{self._path} cannot be used: {why}. It is begun again: what was told may be told again.")
             return AlertMemory()
 
     def change(self, change: Callable[[AlertMemory], AlertMemory]) -> AlertMemory:

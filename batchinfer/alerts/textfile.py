@@ -47,7 +47,7 @@ def refresh_metrics_file(data: JobData, standing: Standing) -> None:
             line.partition("{")[0]: line.split()[-1] for line in before.splitlines() if line.startswith(tuple(figures))
         }
         report = {figures[metric]: float(value) for metric, value in kept.items() if metric in figures}
-    except (OSError, ValueError, IndexError):  # no run wrote one yet; or it is damaged, and the next run writes it anew
+    except (OSError, ValueError, IndexError):  # no run wrote one yet; or it is damaged, and the next one writes it
         return
     if (after := "".join(_lines(standing, report))) != before:
         write_atomically(path, after.encode())

@@ -88,14 +88,14 @@ class AlertWatcher:
             list(threads.map(self._deliver, self._to_deliver()))
 
     def _to_deliver(self) -> list[str]:
-        """Jobs of which somebody is to be told: all news first, then a few of those that were told in vain before."""
+        """Jobs of which somebody is to be told: all news first, then a few of those of which telling failed before."""
         tries = {name: self._tries(desk) for name, desk in self._desks.items()}
         due = sorted((count, name) for name, count in tries.items() if count is not None)
         news = [name for count, name in due if not count]
         return news + [name for count, name in due if count][:MOST_AT_ONCE]
 
     def _tries(self, desk: AlertDesk) -> int | None:
-        """How often it was tried in vain; None where nothing is due."""
+        """How many tries failed; None where nothing is due."""
         try:
             return desk.tries_of_due()
         except Exception:  # noqa: BLE001 - delivering says what is wrong

@@ -139,7 +139,7 @@ def _print_adapter(report: FinetuneReport) -> None:
             "learning_rate, may help."
         )
     tell(
-        f"To use it, write adapter: {report.adapter} under model in the job file. All rows will be asked anew with it."
+        f"To use it, write adapter: {report.adapter} under model in the job file. All rows will be asked again with it."
     )
 
 

@@ -118,7 +118,7 @@ def _said(report: VersionPrecision) -> str:
         f"{version}: {percent(found.estimate)} of the {found.of} are right (95 % interval {percent(found.low)} to "
         f"{percent(found.high)}), by {counted(found.verdicts, 'verdict')} on samples of {found.rows:,}."
         if found.verdicts
-        else f"{version}: all that is served ({found.rows:,} {found.of}) is there by people's word alone, and counts as right."
+        else f"{version}: all that is served ({found.rows:,} {found.of}) is there only because people said so, and counts as right."
     ]
     if found.covered < found.rows:
         said.append(

@@ -131,7 +131,7 @@ def convert_gguf(gguf: Path, target: Path) -> None:
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaForCausalLM
 
-    # transformers reads the file three times over, and makes the map of all names anew for each part of the model.
+    # transformers reads the file three times over, and makes the map of all names again for each part of the model.
     for name in ("GGUFReader", "get_tensor_name_map"):
         setattr(reading, name, functools.cache(getattr(reading, name)))
     source = {"pretrained_model_name_or_path": str(gguf.parent), "gguf_file": gguf.name}

@@ -77,7 +77,7 @@ class RequestFlow:
         self.wait(now, asked, MOST_GONE)
 
     def wait(self, now: float, asked: float | None = None, most: float = MOST_WAIT) -> None:
-        """Sends nothing for a while. Longer with each time in vain, up to `most`. asked: seconds that the server asked for at least."""
+        """Sends nothing for a while, longer after each failure, up to `most`. asked: seconds that the server asked for at least."""
         if now < self.until:  # of the same round: it waits already
             if asked is None:
                 return

@@ -41,7 +41,7 @@ class OpenAIEngine(ServerEngine):
         self._soon = self._stall_seconds / 4
         self._again: deque[Asked] = deque()  # to be sent again, before any other
         self._suspects: deque[Asked] = deque()  # to be sent again, each alone
-        # of which a look shows whether they or the server are to blame
+        # a look at the server shows whether they or it are to blame
         self._doubted: list[tuple[Asked, ServerFault]] = []
         self._failed: deque[Failure] = deque()
         self._alone: Asked | None = None  # a suspect that is in flight

@@ -146,7 +146,7 @@ class OpenAIBatchEngine(ServerEngine):
         return part
 
     def _is_made(self, each: Underway, dialect: Dialect) -> bool:
-        """Makes the batch of a part of an earlier run, if it has none. Where that cannot be, its rows are handed over anew."""
+        """Makes the batch of a part of an earlier run, if it has none. Where that cannot be, its rows are handed over again."""
         try:
             each.part = each.part if each.part.batch is not None else self._made(each.part, dialect)
         except ModelError:  # its file is not there any more
@@ -235,7 +235,7 @@ class OpenAIBatchEngine(ServerEngine):
             self._ended = Stopped(f"The batch {each.part.batch} was cancelled at {self._api.base_url}.")
 
     def committed(self, keys: Iterable[bytes]) -> None:
-        """What was yielded for them is in the cache: asked again, it is to be answered anew."""
+        """What was yielded for them is in the cache: asked again, it is to be answered again."""
         cached = {key.hex() for key in keys}
         for each in self._taken:
             each.settled |= each.given & cached

@@ -245,7 +245,7 @@ class Relay:
             except Exception as exc:
                 if isinstance(exc, OSError) and not isinstance(exc, RayError):
                     raise
-                cause = _cause(exc)  # also of what Ray raises while its head starts anew
+                cause = _cause(exc)  # also of what Ray raises while its head starts again
                 if isinstance(exc, RuntimeEnvSetupError | RayTaskError) or getattr(exc, "actor_init_failed", False):
                     self._pipe.send(("failed", f"The nodes cannot run what the job needs: {cause}."))
                 else:

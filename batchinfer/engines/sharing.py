@@ -43,7 +43,7 @@ class _Lane:
 class PromptQueue:
     """Prompts in the order of what they share, read as they are needed and dealt out to the engine processes.
 
-    Each process follows the list from where it began. One that has come to an end begins anew where no other has been yet,
+    Each process follows the list from where it began. One that has come to an end begins again where no other has been yet,
     at the prompt that shares the least with the one before it: so groups of prompts that begin alike stay whole. A group
     is split only where no other one begins within the prompts that may be read ahead, as in a list's last rows.
     """

@@ -42,7 +42,8 @@ def advise(prepared: Prepared, tokenizer: Tokenizer, found: TokenCount) -> Order
     """
     question, counts = prepared.question, prepared.plan.counts
     assert question is not None
-    if not max(FEWEST, MOSTLY * counts.unique) <= counts.to_generate <= MOST:  # what is cached would be asked anew, too
+    # what is cached would be asked again, too
+    if not max(FEWEST, MOSTLY * counts.unique) <= counts.to_generate <= MOST:
         return None
     parts = taken_apart(question.prompt.template)
     if parts is None or not found.block or found.saving is None:

@@ -230,7 +230,7 @@ class Candidate:
         )
 
     def proposals(self, features: Collection[str] | None = None) -> Proposals:
-        """What the model says of each key, and what is known of that, made anew. features: that are needed; all unless given."""
+        """What the model says of each key, and what is known of that, made again. features: that are needed; all unless given."""
         made = f"SELECT * FROM entries WHERE source NOT IN {PEOPLE}"
         found = Proposals(self._workspace, OtherScores(self._workspace))
         with self._workspace.store.attached(self._db):

@@ -31,7 +31,7 @@ class Figures:
     unseen: those of to_review that nobody has.
     golden: rows whose answer is known.
     right: those of the golden rows answered so.
-    emptied: entries with nothing in their lists, which are predictions all the same.
+    emptied: entries with nothing in their lists, which are predictions, too.
     """
 
     keys: int
@@ -130,7 +130,7 @@ def _precise(limit: float, found: Precision) -> Check:
     if found.estimate is None:
         message = f"{found.problem} (a lower end of at least {limit:.1%} wanted"
     elif not found.verdicts:
-        message = f"all that is served ({found.rows:,} {found.of}) is there by people's word alone (at least {limit:.1%} wanted"
+        message = f"all that is served ({found.rows:,} {found.of}) is there only because people said so (at least {limit:.1%} wanted"
     else:
         message = (
             f"{found.estimate:.1%} of the {found.of} are right by {counted(found.verdicts, 'verdict')}, "

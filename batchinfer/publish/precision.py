@@ -2,7 +2,7 @@
 
 A sample stands for the rows of its frame. What counts of it are rows that are still proposed with the same value: those
 that are served, and those that would be, had people not rejected or corrected them; else the verdicts themselves would
-make what was never looked at seem better than it is. For the same reason a row that is there by people's word alone, since
+make what was never looked at seem better than it is. For the same reason a row that is there only because people said so, since
 the model does not say it or `match` leaves its score out, counts as given and stands for no other.
 
     frames ─┬─► drawn (with verdicts) ─► labels ─┐

@@ -144,7 +144,7 @@ def _copy_files(place: Path, draft: Path, manifest: Manifest) -> None:
 def _matched_spec(manifest: Manifest, job: Job) -> dict[str, Any]:
     """A candidate's job file, with sections of the job as it is now: match, by which its matcher is made, and alerts.
 
-    Who makes the matcher anew, without an entry, goes by it.
+    Who makes the matcher again, without an entry, goes by it.
     """
     ours = job.spec.model_dump(mode="json", by_alias=True)
     return {**manifest.document["spec"], "match": ours["match"], "alerts": ours["alerts"]}

@@ -33,7 +33,7 @@ class ServedVersions:
 
     @classmethod
     def read(cls, path: Path, run: str, seen: Mapping[str, int] = MappingProxyType({})) -> ServedVersions:
-        """Of a file; from another start of the server, its totals begin anew. A damaged one counts nothing.
+        """Of a file; from another start of the server, its totals begin again. A damaged one counts nothing.
 
         seen: totals that are not to be counted where there is no file. Raises OSError for one that is there and cannot be read.
         """
@@ -48,7 +48,7 @@ class ServedVersions:
             return cls(run, dict(seen), {})
 
     def plus(self, version: int, totals: Mapping[str, int]) -> ServedVersions:
-        """With what was answered since, which is counted to a version. A worker whose total went back began anew."""
+        """With what was answered since, which is counted to a version. A worker whose total went back began again."""
         new = 0
         for worker, total in totals.items():
             before = self.seen.get(worker, 0)

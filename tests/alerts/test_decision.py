@@ -80,7 +80,7 @@ def test_a_job_that_never_ended_well_is_told_of() -> None:
 
 
 def test_failing_refused_and_well_again() -> None:
-    """Each trouble is told once when it comes, and all being well once when they are gone; then it begins anew."""
+    """Each trouble is told once when it comes, and all being well once when they are gone; then it begins again."""
     codes = {1: FAILED, 2: REFUSED, 5: FAILED}
     told = weekly(lambda week: codes.get(week, DONE), 7, rule(stale_after=30 * DAY, remind_after=30 * DAY))
     assert told.told == [

@@ -188,7 +188,7 @@ def test_what_serves_starts_no_programs(tmp_path: Path) -> None:
 
 
 def test_one_job_does_not_keep_others_from_being_looked_at(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is wrong with one is said once; damaged notes are said, and begun anew; a folder that is away is waited for."""
+    """What is wrong with one is said once; damaged notes are said, and begun again; a folder that is away is waited for."""
     (world.data.root / "broken").mkdir()
     (world.data.root / "broken" / "job.json").write_text("{}")
     look = AlertDesk.look
@@ -211,7 +211,7 @@ def test_one_job_does_not_keep_others_from_being_looked_at(world: World, monkeyp
     assert len(told.ids) == 1
     assert said[0] == "Alerts of broken cannot be looked after: out of order"
     assert said[1].endswith(
-        "alerts.json cannot be used: it is not JSON. It is begun anew: what was told may be told again."
+        "alerts.json cannot be used: it is not JSON. It is begun again: what was told may be told again."
     )
     assert said[2:] == ["http://127.0.0.1:9 was told of shop."]
 

@@ -45,7 +45,7 @@ def test_it_halves_once_for_each_round_and_grows_by_one() -> None:
 
 
 def test_it_waits_longer_with_each_time_in_vain() -> None:
-    """Half a second, one, two … a minute at most, and a bit more by chance; an answer begins anew."""
+    """Half a second, one, two … a minute at most, and a bit more by chance; an answer begins again."""
     made, now, waits = flow(), 0.0, list[float]()
     for _ in range(12):
         made.wait(now)

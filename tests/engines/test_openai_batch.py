@@ -437,7 +437,7 @@ def test_a_file_that_the_server_lost(bench: Bench) -> None:
 
 
 def test_a_file_that_the_server_refuses_is_not_asked_for_ever(bench: Bench) -> None:
-    """The run ends with its words, and the next one hands over anew."""
+    """The run ends with its words, and the next one hands over again."""
 
     def forget(content: dict[str, Any]) -> dict[str, Any]:
         bench.server.files.pop(content["input_file_id"])

@@ -290,7 +290,7 @@ def test_the_others_go_on_while_suspects_are_tried(log: Path, diary: str) -> Non
 
 
 def test_while_nothing_can_answer_a_wait_can_be_ended(log: Path, diary: str) -> None:
-    """Whoever waits is asked while the only engine is started anew."""
+    """Whoever waits is asked while the only engine is started again."""
     script = {"answer": "echo", "die_on": [1], "loads": ["fine", "hang"], "diary": diary}
     asked = list[None]()
 

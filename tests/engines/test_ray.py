@@ -182,7 +182,7 @@ def test_an_engine_takes_along_what_it_started(
 
 
 def test_an_engine_that_is_shut_down_while_it_loads(cluster: TestCluster, log: Path, diary: str) -> None:
-    """It is started anew: its machine went, and the model may well be loaded."""
+    """It is started again: its machine went, and the model may well be loaded."""
     script = {"answer": "echo", "loads": ["hang", "fine"], "diary": diary}
     with engines(cluster.address, log, script=script) as pool:
         until(lambda: loads(diary) or list(pool._listen()))

@@ -184,7 +184,7 @@ def test_a_job_without_a_score_of_its_own(judged: World) -> None:
 
 @pytest.mark.long
 def test_scores_change_and_predictions_do_not(judged: World) -> None:
-    """What is learned anew makes a new version, in which no value counts as changed; a review begins with the most uncertain."""
+    """What is learned again makes a new version, in which no value counts as changed; a review begins with the most uncertain."""
     judged.changed(calibrate=None, gate=LENIENT).publish()
     world = judged.changed(calibrate={"scores": ["likely"]}, gate=LENIENT)
     learned(world)

@@ -395,7 +395,7 @@ def test_what_nobody_judged_has_no_figure(tmp_path: Path) -> None:
 
 @pytest.mark.long
 def test_what_people_accepted_needs_no_score(tmp_path: Path) -> None:
-    """Whatever the match section wanted when it was accepted, and wants now: it is served, and right by people's word alone."""
+    """Whatever the match section wanted when it was accepted, and wants now: it is served, and right, only because people said so."""
     terms = [f"term {number}" for number in range(4)]
     job = CHECK | {"match": CHECK["match"] | {"min_score": 0.8}}
     world = model_job(tmp_path, {"thing": ["x"] * 4, "term": terms}, **job, gate=LENIENT)
@@ -409,7 +409,7 @@ def test_what_people_accepted_needs_no_score(tmp_path: Path) -> None:
         world.publish()
         assert served_rows(world) == [("term 0", "Yes", None, "review")]
         result = CliRunner().invoke(cli, ["--home", str(world.data.root), "precision", str(world.job.folder)])
-        assert "all that is served (1 terms) is there by people's word alone" in " ".join(result.output.split())
+        assert "all that is served (1 terms) is there only because people said so" in " ".join(result.output.split())
     with world.store.open(write=True) as db:  # as it was written once
         db.execute("UPDATE imports SET prediction = NULL WHERE verdict = 'accept'")
     world.publish()

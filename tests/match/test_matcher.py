@@ -555,7 +555,7 @@ def test_other_languages_keep_their_i(tmp_path: Path) -> None:
 
 
 def test_a_matcher_of_an_older_folding_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It finds what it found, with texts folded as its terms were, until the next publish makes it anew."""
+    """It finds what it found, with texts folded as its terms were, until the next publish makes it again."""
     with monkeypatch.context() as patch:
         patch.setattr(folding, "VERSION", 1)
         patch.setattr(folding.Folding.__init__, "__kwdefaults__", {"accents": True, "version": 1})

@@ -57,7 +57,7 @@ def test_answers_are_counted_to_the_version_that_gave_them(shop: World, tmp_path
 
 
 def test_each_start_of_a_server_counts_from_nothing(shop: World, tmp_path: Path, said: list[str]) -> None:
-    """A collector that was started again goes on where it was; a server that was, begins anew; two servers add up."""
+    """A collector that was started again goes on where it was; a server that was, begins again; two servers add up."""
     for start, server, hits in [("a", "1", 10), ("a", "1", 12), ("b", "1", 5), ("c", "2", 100)]:
         counters(tmp_path / start, 1, hits=hits)
         ServedCounter(shop.data.root, tmp_path / start, server, said.append).round()
@@ -96,7 +96,7 @@ def test_what_cannot_be_written_is_counted_later_and_told_once(shop: World, tmp_
 
 
 def test_a_worker_that_cannot_be_read_for_a_round_is_counted_once(shop: World, tmp_path: Path, said: list[str]) -> None:
-    """Nor is one that began anew with the same number taken for less than nothing."""
+    """Nor is one that began again with the same number taken for less than nothing."""
     metrics = tmp_path / "metrics"
     counter = ServedCounter(shop.data.root, metrics, "1", said.append)
     counters(metrics, 1, hits=100)

@@ -26,7 +26,7 @@ def status(server: Server, key: str | None = None) -> int:
 
 @pytest.mark.long
 def test_keys_are_required_until_a_restart(tmp_path: Path) -> None:
-    """A worker that is started again after the key file was removed lets nobody in; a restarted service begins anew."""
+    """A worker that is started again after the key file was removed lets nobody in; a restarted service begins again."""
     data = tmp_path / "home"
     data.mkdir()
     with serving(data, tmp_path / "server") as server:
