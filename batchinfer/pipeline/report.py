@@ -112,7 +112,10 @@ class RunWork:
 
 @dataclass(frozen=True, slots=True)
 class RunReport:
-    """A run, or a publishing, at its end. rows = bad + duplicates + unique, unique = cached + generated + failed + remaining.
+    """A run, or a publishing, at its end.
+
+    rows = bad + duplicates + unique
+    unique = cached + generated + failed + remaining
 
     job: its name.
     run_id: the run's number; None for a publishing.
