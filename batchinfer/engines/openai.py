@@ -6,6 +6,7 @@ away is waited for, for hours if need be, and looked at again before it is asked
 
 from __future__ import annotations
 
+import contextlib
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 
@@ -15,7 +16,7 @@ from batchinfer.engines.protocol import EngineConfig, Task
 from batchinfer.engines.replies import Asked, Replies
 from batchinfer.engines.served_model import ServedModel
 from batchinfer.engines.server_api import Away, Broken, Forbidden, NoEntry, Refused, ServerApi, ServerFault
-from batchinfer.engines.server_engine import LISTEN_SECONDS, EngineClock, ServerEngine, api_of
+from batchinfer.engines.server_engine import LISTEN_SECONDS, EngineClock, OtherModel, ServerEngine, api_of
 from batchinfer.errors import BatchinferError, CutShort, Stopped
 from batchinfer.job.engine_spec import MOST_IN_FLIGHT, OpenAISpec
 from batchinfer.job.reader import Job
@@ -43,17 +44,17 @@ class OpenAIEngine(ServerEngine):
         self._suspects: deque[Asked] = deque()  # to be sent again, each alone
         # a look at the server shows whether they or it are to blame
         self._doubted: list[tuple[Asked, ServerFault]] = []
-        self._failed: deque[Failure] = deque()
+        self._results: deque[Generation | Failure] = deque()  # to be handed on once the server is known to be the same
         self._alone: Asked | None = None  # a suspect that is in flight
         self._done = self._sheds = 0  # requests that it did, and for which it had too much to do
         self._looks = 0  # at a server that was away, and that worked
         self._told_of = -1.0  # when it last did its work, before it was said that it has too much to do
-        self._ended: BatchinferError | None = None  # why nothing more is sent
+        self._ended: Exception | None = None  # why nothing more is sent
         self._unread: Iterator[Prompt] | None = None  # None once they are read to their end
         self._open = 0  # prompts that were read, and not answered
 
     def generate(self, task: Task, prompts: Iterable[Prompt]) -> Iterator[Generation | Failure]:
-        for left in (self._again, self._suspects, self._doubted, self._failed):
+        for left in (self._again, self._suspects, self._doubted, self._results):
             left.clear()
         self._replies.forget()
         self._flow.in_flight, self._ended, self._alone = 0, None, None
@@ -61,13 +62,14 @@ class OpenAIEngine(ServerEngine):
         dialect, self._heard = self._dialect(task), self._clock.now()
         while True:
             self._feed(dialect)
+            while self._results and (self._away is None or self._ended is not None):
+                self._open -= 1
+                yield self._results.popleft()
             if self._unread is None and not self._open:
                 return
             if self._ended is not None and not self._flow.in_flight:
                 raise self._ended
-            for result in self._listen():
-                self._open -= 1
-                yield result
+            self._listen()
 
     def _feed(self, dialect: Dialect) -> None:
         """Sends what may be sent now."""
@@ -126,12 +128,11 @@ class OpenAIEngine(ServerEngine):
         asked.round, asked.sent = self._flow.sent(), self._clock.now()
         self._replies.send(dialect, asked)
 
-    def _listen(self) -> Iterator[Generation | Failure]:
-        """Waits up to a second; yields what came back, and puts aside what is to be asked again."""
+    def _listen(self) -> None:
+        """Waits up to a second; collects what came back, and puts aside what is to be asked again."""
         if not self._flow.in_flight:
-            self._wait()
-            while self._failed:
-                yield self._failed.popleft()
+            with self._ending():
+                self._wait()
             return
         self._check_patience(self._stall_seconds)
         self._check_stop()
@@ -141,10 +142,10 @@ class OpenAIEngine(ServerEngine):
             self._done += isinstance(outcome, Generation | Failure | Refused)
             if isinstance(outcome, Generation | Failure):
                 self._hear(soon=self._clock.now() - asked.sent < self._soon)
-                yield outcome
+                self._results.append(outcome)
             elif isinstance(outcome, Refused):
                 self._heard = self._clock.now()
-                yield asked.refused(outcome)
+                self._results.append(asked.refused(outcome))
             elif self._ended is not None:
                 continue  # it is the next run's
             elif isinstance(outcome, Broken) and not outcome.is_lost:
@@ -153,16 +154,22 @@ class OpenAIEngine(ServerEngine):
                 self._postpone(asked, outcome)
         if self._away is not None and self._ended is None and self._clock.now() >= self._flow.until:
             self._look_meanwhile()
-        while self._failed:
-            yield self._failed.popleft()
 
     def _look_meanwhile(self) -> None:
-        """Not only once all are back, since one may be in flight for long. A look that ends the run lets those be waited for."""
+        """Not only once all are back, since one may be in flight for long."""
         assert self._served is not None
-        try:
+        with self._ending():
             self._look_again(self._served)
-        except CutShort as exc:
-            self._ended = exc
+
+    @contextlib.contextmanager
+    def _ending(self) -> Iterator[None]:
+        """What ends the run lets what is in flight be waited for. Another model does not: it may be what answers that."""
+        try:
+            yield
+        except OtherModel:
+            raise
+        except Exception as exc:  # noqa: BLE001 - raised once nothing is in flight
+            self._ended = self._ended or exc
 
     def _check_stop(self) -> None:
         """Sends no more, also of what is to be asked again, where the run is to end: what is in flight is waited for."""
@@ -180,7 +187,7 @@ class OpenAIEngine(ServerEngine):
         elif isinstance(fault, NoEntry) and not isinstance(fault, Forbidden):
             self._ended = self._ended or CutShort(f"The server at {self._api.base_url} {fault.said}.")
         else:
-            self._failed.append(failure)
+            self._results.append(failure)
 
     def _postpone(self, asked: Asked, fault: ServerFault) -> None:
         """The server did not take the prompt. It is asked again once the server was looked at, unless that only has too much to do."""

@@ -27,7 +27,7 @@ from batchinfer.engines.served_model import (
     key_told,
     no_api,
 )
-from batchinfer.engines.server_api import Away, ServerApi, ServerFault
+from batchinfer.engines.server_api import Away, NoEntry, ServerApi, ServerFault
 from batchinfer.engines.tokenizer import Tokenizer
 from batchinfer.engines.window import window_of
 from batchinfer.errors import CutShort, ModelError, UsageError
@@ -36,6 +36,10 @@ from batchinfer.job.reader import Job
 
 LISTEN_SECONDS = 1.0
 UNBOUNDED = 1 << 30  # tokens, where nobody tells how long a window is
+
+
+class OtherModel(CutShort):
+    """The server has another model by now, or other settings: what it answers is not this model's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,11 +207,12 @@ class ServerEngine:
         except Away as exc:
             self._lose(exc)
         except ModelError as exc:
-            raise CutShort(f"The run cannot go on: {exc} Run it again to resume, once that is so.") from exc
+            kind = CutShort if isinstance(exc.__cause__, NoEntry) else OtherModel
+            raise kind(f"The run cannot go on: {exc} Run it again to resume, once that is so.") from exc
         else:
             if not found.is_as(before):
                 said = f"The server at {self._api.base_url} came back with other settings than it had ({' '.join(found.checked)})."
-                raise CutShort(said, fix="run the job again to resume, if it is the right one.")
+                raise OtherModel(said, fix="run the job again to resume, if it is the right one.")
             self._find_again()
 
     def _find_again(self) -> None:

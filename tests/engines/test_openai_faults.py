@@ -236,6 +236,14 @@ def test_a_slow_request_does_not_hold_up_the_others(bench: Bench, monkeypatch: p
     assert in_time == [True]
 
 
+def wait_until(condition: Callable[[], bool]) -> None:
+    """For twenty seconds at most."""
+    for _ in range(2000):
+        if condition():
+            return
+        sleep(0.01)
+
+
 def for_all_but_the_first(fault: Fault) -> Callable[[int, dict[str, Any]], Fault | None]:
     return lambda _number, content: None if content["prompt"] == list(b"query 000") else fault
 
@@ -251,20 +259,8 @@ def another_key(bench: Bench) -> None:
     bench.server.look_fault = lambda _path: Fault(401) if bench.server.asked else None
 
 
-def another_model(bench: Bench) -> None:
-    """The server comes back with another one."""
-
-    def look(_path: str) -> None:
-        if bench.server.asked:
-            bench.server.models = [card("other")]
-
-    bench.server.fault, bench.server.look_fault = for_all_but_the_first(Fault(502)), look
-
-
 @pytest.mark.parametrize("count", [9, 3])
-@pytest.mark.parametrize(
-    ("end", "said"), [(unpaid, "HTTP 402: Insufficient"), (another_key, "HTTP 401"), (another_model, "lists other")]
-)
+@pytest.mark.parametrize(("end", "said"), [(unpaid, "HTTP 402: Insufficient"), (another_key, "HTTP 401")])
 def test_what_is_in_flight_is_waited_for_where_the_run_ends(
     bench: Bench, monkeypatch: pytest.MonkeyPatch, end: Callable[[Bench], None], said: str, count: int
 ) -> None:
@@ -279,16 +275,75 @@ def test_what_is_in_flight_is_waited_for_where_the_run_ends(
 
         def slow(reply: dict[str, Any]) -> dict[str, Any]:
             if reply["choices"][0]["text"] == "query 000":
-                for _ in range(2000):  # until the run is to end, or has nothing else to do, and some rounds more
-                    if made._ended is not None or made._suspects:
-                        break
-                    sleep(0.01)
+                # the run is to end, or has nothing else to do, and some rounds more
+                wait_until(lambda: made._ended is not None or bool(made._suspects))
                 sleep(0.1)
             return reply
 
         bench.server.answer = slow
         with pytest.raises(CutShort, match=said):
             had.extend(made.generate(ASK, iter(prompts(count))))
+    assert [result.prompt_key for result in had] == [(0).to_bytes(16)]
+
+
+@pytest.mark.parametrize(("models", "said"), [("other", "lists other"), (None, "came back with other settings")])
+@pytest.mark.parametrize("is_late", [True, False], ids=["after the look", "before it"])
+def test_what_another_model_may_have_answered_is_not_kept(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, models: str | None, said: str, is_late: bool
+) -> None:
+    """What was in flight when the server went away is answered by whatever took its place, as behind a proxy with a queue."""
+    monkeypatch.setattr("batchinfer.engines.openai.LISTEN_SECONDS", 0.01)
+    other = card(models or str(bench.tiny), max_model_len=77)
+    looked, answered = threading.Event(), threading.Event()
+
+    def look(_path: str) -> None:
+        if bench.server.asked:
+            answered.wait(0 if is_late else 20)
+            bench.server.models = [other]
+            looked.set()
+
+    def swapped(reply: dict[str, Any]) -> dict[str, Any]:
+        wait_until(lambda: looked.is_set() if is_late else made._away is not None)
+        reply["choices"][0]["text"] = "of the other model"
+        answered.set()
+        return reply
+
+    bench.server.fault, bench.server.look_fault = for_all_but_the_first(Fault(502)), look
+    had = list[Generation | Failure]()
+    with bench.engine(in_flight=2) as made:
+        made.wait_ready()
+        bench.server.answer = swapped
+        with pytest.raises(CutShort, match=said):
+            had.extend(made.generate(ASK, iter(prompts(9))))
+    assert had == []
+
+
+def test_what_comes_back_while_the_server_is_away_is_kept_once_it_is_the_same(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where the run is asked to stop before that is known: nothing says that it is another."""
+    monkeypatch.setattr("batchinfer.engines.openai.LISTEN_SECONDS", 0.01)
+    bench.server.fault = lambda number, _content: Fault(late=0.1) if number == 0 else HALF if number == 1 else None
+    found = bench.ask(9, in_flight=2)
+    assert all(isinstance(result, Generation) for result in found.values())
+    assert len(bench.server.asked) == 10
+    bench.server.fault = for_all_but_the_first(Fault(502))
+    had = list[Generation | Failure]()
+    with bench.engine(StagedTime(), in_flight=2) as made:
+        made.wait_ready()
+        bench.server.look_fault = lambda _path: Fault(502)
+
+        def stop() -> None:
+            if made._results:
+                raise Stopped("asked to")
+
+        def slow(reply: dict[str, Any]) -> dict[str, Any]:
+            wait_until(lambda: made._away is not None)
+            return reply
+
+        made._meanwhile, bench.server.answer = stop, slow
+        with pytest.raises(Stopped, match="asked to"):
+            had.extend(made.generate(ASK, prompts(9)))
     assert [result.prompt_key for result in had] == [(0).to_bytes(16)]
 
 
