@@ -1,4 +1,4 @@
-"""Digests of models' files: many gigabytes are read once, and remembered by path, size and time of the files."""
+"""Digests of models' files: many gigabytes are read once, and remembered by path, size and times of the files."""
 
 from __future__ import annotations
 
@@ -40,7 +40,8 @@ def file_digest(file: Path) -> str:
 def _remembered(path: Path, files: Sequence[Path], read: Callable[[_ReadingProgress], str]) -> str:
     """The digest of a path that has these files; they are read only if they are not as they were."""
     stats = [(str(file), file.stat()) for file in files]
-    stamp = [[name, stat.st_size, stat.st_mtime_ns] for name, stat in stats]
+    # a copy may be given size and time of another file, but not its own number and the time of that change
+    stamp = [[name, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino] for name, stat in stats]
     known = _known_digests()
     if (entry := known.get(str(path))) is not None and entry[0] == stamp:
         return entry[1]
@@ -93,7 +94,7 @@ def _known_digests() -> dict[str, tuple[list[Any], str]]:
 
 def _remember_digests(known: Mapping[str, tuple[list[Any], str]]) -> None:
     """Writes those of what is still there; where it cannot, files are read again next time."""
-    content = json.dumps({path: entry for path, entry in known.items() if Path(path).exists()})
+    content = json.dumps({path: entry for path, entry in known.items() if os.path.exists(path)})  # noqa: PTH110 - raises nothing
     with contextlib.suppress(OSError, StoreError):
         digests_file().parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         write_atomically(digests_file(), content.encode(), mode=0o600)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import shutil
 from pathlib import Path
@@ -42,16 +43,58 @@ def test_a_digest_is_that_of_names_and_contents(folder: Path, digests: Path) -> 
     assert len({first, folder_digest(copy), folder_digest(folder)}) == 3
 
 
-def test_a_folder_that_is_as_it_was_is_not_read_again(folder: Path, digests: Path) -> None:
-    """Known by path, size and time of its files; a folder that is gone is known no longer."""
-    first = folder_digest(folder)
-    times = (folder / "weights").stat()
-    (folder / "weights").write_bytes(b"abd")
-    os.utime(folder / "weights", ns=(times.st_atime_ns, times.st_mtime_ns))
-    assert folder_digest(folder) == first
+@pytest.fixture
+def read(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The names of the files that were read so far."""
+    names, read_file = list[str](), module._read_file
+
+    def counted(path: Path, reading: module._Reading) -> str:
+        names.append(path.name)
+        return read_file(path, reading)
+
+    monkeypatch.setattr(module, "_read_file", counted)
+    return names
+
+
+def put_in_place(file: Path, content: bytes) -> None:
+    """Other content of the same size and time, as of a restored copy."""
+    times = file.stat()
+    while file.stat().st_ctime_ns == times.st_ctime_ns:  # which moves on in steps of milliseconds
+        file.write_bytes(content)
+        os.utime(file, ns=(times.st_atime_ns, times.st_mtime_ns))
+
+
+def test_a_folder_that_is_as_it_was_is_not_read_again(folder: Path, digests: Path, read: list[str]) -> None:
+    """A folder that is gone is known no longer."""
+    assert folder_digest(folder) == folder_digest(folder)
+    assert read == ["config.json", "weights"]
     moved = folder.rename(folder.with_name("moved"))
-    assert folder_digest(moved) != first
+    folder_digest(moved)
+    assert read == ["config.json", "weights"] * 2
     assert str(folder) not in digests.read_text(encoding="utf-8")
+
+
+def test_other_weights_of_the_same_size_and_time_are_others(folder: Path, digests: Path) -> None:
+    """As of an image that gives all files one time: what the old ones answered is never taken for what these do."""
+    first = folder_digest(folder)
+    put_in_place(folder / "weights", b"abd")
+    second = folder_digest(folder)
+    times = (folder / "weights").stat()
+    (folder / "copy").write_bytes(b"abe")
+    os.utime(folder / "copy", ns=(times.st_atime_ns, times.st_mtime_ns))
+    (folder / "copy").replace(folder / "weights")
+    assert len({first, second, folder_digest(folder)}) == 3
+
+
+def test_a_path_that_cannot_be_looked_at_ends_nothing(folder: Path, digests: Path) -> None:
+    """As that of a model on a mount that is dead, or whose name is too long there: it is known no longer."""
+    folder_digest(folder)
+    known = json.loads(digests.read_text(encoding="utf-8"))
+    long = "/" + "x" * 300
+    digests.write_text(json.dumps({**known, long: known[str(folder)]}), encoding="utf-8")
+    weights = folder / "weights"
+    assert file_digest(weights) == hashlib.sha256(b"abc").hexdigest()
+    assert set(json.loads(digests.read_text(encoding="utf-8"))) == {str(folder), str(weights)}
 
 
 @pytest.mark.parametrize("content", [b"", b"[1]", b"\xff", None], ids=["empty", "a list", "no text", "a folder"])
@@ -78,14 +121,13 @@ def test_reading_a_large_folder_says_how_far_it_is(
     assert caplog.messages == [f"Reading {folder} once, to know it by its files: 0.0 of 0.0 GB ..."]
 
 
-def test_a_file_is_known_by_its_content(folder: Path, digests: Path) -> None:
+def test_a_file_is_known_by_its_content(folder: Path, digests: Path, read: list[str]) -> None:
     """And remembered as folders are: one that is as it was is not read again."""
     weights = folder / "weights"
-    assert file_digest(weights) == hashlib.sha256(b"abc").hexdigest()
-    times = weights.stat()
-    weights.write_bytes(b"abd")
-    os.utime(weights, ns=(times.st_atime_ns, times.st_mtime_ns))
-    assert file_digest(weights) == hashlib.sha256(b"abc").hexdigest()
+    assert [file_digest(weights), file_digest(weights)] == [hashlib.sha256(b"abc").hexdigest()] * 2
+    assert read == ["weights"]
+    put_in_place(weights, b"abd")
+    assert file_digest(weights) == hashlib.sha256(b"abd").hexdigest()
     weights.write_bytes(b"abcd")
     assert file_digest(weights) == hashlib.sha256(b"abcd").hexdigest()
     assert str(weights) in digests.read_text(encoding="utf-8")
