@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -48,7 +49,7 @@ def read(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The names of the files that were read so far."""
     names, read_file = list[str](), module._read_file
 
-    def counted(path: Path, reading: module._Reading) -> str:
+    def counted(path: Path, reading: Any) -> str:
         names.append(path.name)
         return read_file(path, reading)
 
