@@ -17,7 +17,7 @@ from batchinfer.engines.replies import Asked, Replies
 from batchinfer.engines.served_model import ServedModel
 from batchinfer.engines.server_api import Away, Broken, Forbidden, NoEntry, Refused, ServerApi, ServerFault
 from batchinfer.engines.server_engine import LISTEN_SECONDS, EngineClock, OtherModel, ServerEngine, api_of
-from batchinfer.errors import BatchinferError, CutShort, Stopped
+from batchinfer.errors import CutShort
 from batchinfer.job.engine_spec import MOST_IN_FLIGHT, OpenAISpec
 from batchinfer.job.reader import Job
 
@@ -94,7 +94,7 @@ class OpenAIEngine(ServerEngine):
         """One more prompt, if there is one. If it cannot be made, that ends the run."""
         try:
             prompt = None if self._unread is None else next(self._unread, None)
-        except BatchinferError as exc:
+        except Exception as exc:  # noqa: BLE001 - raised once nothing is in flight
             self._ended = self._ended or exc
             self._open += 1  # it has no answer
             return None
@@ -134,8 +134,10 @@ class OpenAIEngine(ServerEngine):
             with self._ending():
                 self._wait()
             return
-        self._check_patience(self._stall_seconds)
-        self._check_stop()
+        if self._ended is None:
+            with self._ending():
+                self._meanwhile()
+                self._check_patience(self._stall_seconds)
         for asked, outcome in self._replies.wait(LISTEN_SECONDS):
             self._flow.returned()
             self._alone = None if asked is self._alone else self._alone
@@ -146,6 +148,8 @@ class OpenAIEngine(ServerEngine):
             elif isinstance(outcome, Refused):
                 self._heard = self._clock.now()
                 self._results.append(asked.refused(outcome))
+            elif not isinstance(outcome, ServerFault):  # no server is to blame for that
+                self._ended = self._ended or outcome
             elif self._ended is not None:
                 continue  # it is the next run's
             elif isinstance(outcome, Broken) and not outcome.is_lost:
@@ -170,14 +174,6 @@ class OpenAIEngine(ServerEngine):
             raise
         except Exception as exc:  # noqa: BLE001 - raised once nothing is in flight
             self._ended = self._ended or exc
-
-    def _check_stop(self) -> None:
-        """Sends no more, also of what is to be asked again, where the run is to end: what is in flight is waited for."""
-        if self._ended is None:
-            try:
-                self._meanwhile()
-            except Stopped as exc:
-                self._ended = exc
 
     def _strike(self, asked: Asked, fault: ServerFault) -> None:
         """An answer went wrong: the prompt is asked again, and later alone, since it may be what the server cannot bear."""

@@ -97,14 +97,12 @@ class Replies:
         self._inbox.put((dialect, asked, self._call))
 
     def wait(self, seconds: float) -> Iterator[tuple[Asked, Any]]:
-        """What came back: at least one reply, unless none does within so many seconds. Raises what no server is to blame for."""
+        """What came back, or was raised: at least one reply, unless none does within so many seconds."""
         with contextlib.suppress(queue.Empty):
             while True:
                 asked, outcome, call = self._outbox.get(timeout=seconds)
                 seconds = 0.0
                 self._busy -= 1
-                if isinstance(outcome, BaseException) and not isinstance(outcome, ServerFault):
-                    raise outcome
                 if call == self._call:
                     yield asked, outcome
 

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from batchinfer.core.records import Failure, Generation, Prompt
+from batchinfer.engines.dialects import TokenDialect
 from batchinfer.engines.server_api import Broken, ServerApi
 from batchinfer.errors import CutShort, Stopped, StoreError, UsageError
 from tests.engines.test_openai import ASK, TEN_MINUTES, Bench, StagedTime, prompts
@@ -90,11 +91,13 @@ def test_patience_has_an_end_while_answers_are_under_way(bench: Bench, monkeypat
     monkeypatch.setattr("batchinfer.engines.openai.LISTEN_SECONDS", 0.01)
     bench.server.fault = lambda _number, _content: Fault(late=0.5)
     time = StagedTime()
-    with bench.engine(time, patience="1h") as made:
+    with bench.engine(time, patience="1h", in_flight=2) as made:
         made.wait_ready()
-        made._meanwhile = lambda: time.sleep(1000.0)
+        made._meanwhile = lambda: time.sleep(1000.0)  # in flight, so the server does not rest
+        had = list[Generation | Failure]()
         with pytest.raises(CutShort, match=r"as long as engine.patience allows"):
-            list(made.generate(ASK, prompts(3)))
+            had.extend(made.generate(ASK, prompts(9)))
+    assert len(had) == len(bench.server.asked) == 2
 
 
 def test_a_stop_sends_nothing_more(bench: Bench) -> None:
@@ -347,20 +350,42 @@ def test_what_comes_back_while_the_server_is_away_is_kept_once_it_is_the_same(
     assert [result.prompt_key for result in had] == [(0).to_bytes(16)]
 
 
-def test_what_is_in_flight_is_waited_for_where_no_prompt_can_be_made(bench: Bench) -> None:
+@pytest.mark.parametrize("fault", [StoreError("no room"), MemoryError("no room"), ValueError("no room")])
+def test_what_is_in_flight_is_waited_for_where_no_prompt_can_be_made(bench: Bench, fault: Exception) -> None:
     """As where the disk is full on which the list is: that ends the run, after the answers to those before."""
 
     def failing() -> Iterator[Prompt]:
         yield from prompts(3)
-        raise StoreError("no room")
+        raise fault
 
     had = list[Generation | Failure]()
     bench.server.fault = lambda _number, _content: Fault(late=0.1)
     with bench.engine(in_flight=8) as made:
         made.wait_ready()
-        with pytest.raises(StoreError, match="no room"):
+        with pytest.raises(type(fault), match="no room"):
             had.extend(made.generate(ASK, failing()))
     assert len(had) == 3
+
+
+def test_what_is_in_flight_is_waited_for_where_a_reply_cannot_be_read(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A fault of our own ends the run, with all the other answers."""
+    read = TokenDialect.read
+
+    def failing(self: TokenDialect, prompt: Prompt, reply: Any) -> Generation | Failure:
+        if prompt.prompt_key == (0).to_bytes(16):
+            raise MemoryError("no room")
+        return read(self, prompt, reply)
+
+    monkeypatch.setattr(TokenDialect, "read", failing)
+    bench.server.fault = lambda _number, content: None if content["prompt"] == list(b"query 000") else Fault(late=0.1)
+    had = list[Generation | Failure]()
+    with bench.engine(in_flight=8) as made:
+        made.wait_ready()
+        with pytest.raises(MemoryError, match="no room"):
+            had.extend(made.generate(ASK, prompts(50)))
+    assert len(had) == len(bench.server.asked) - 1
 
 
 def test_a_key_that_a_server_repeats(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
