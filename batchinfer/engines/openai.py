@@ -23,8 +23,7 @@ from batchinfer.job.reader import Job
 
 SUSPECT = 2  # failed answers to one prompt, after which it is asked alone
 SILENT_SECONDS = 60.0  # that a server may have too much to do before that is worth a word
-LONG = 12  # for this part of its patience a prompt that is left is too much before it may be to blame for that itself
-MANY = 100  # answers for each prompt that is left, if several are
+MANY = 100  # answers for each prompt that is left at the end of patience, if several are
 
 
 class OpenAIEngine(ServerEngine):
@@ -47,7 +46,7 @@ class OpenAIEngine(ServerEngine):
         self._results: deque[Generation | Failure] = deque()  # to be handed on once the server is known to be the same
         self._alone: Asked | None = None  # a suspect that is in flight
         self._done = self._sheds = 0  # requests that it did, and for which it had too much to do
-        self._looks = 0  # at a server that was away, and that worked
+        self._works = False  # whether it did when it was last looked at again
         self._told_of = -1.0  # when it last did its work, before it was said that it has too much to do
         self._ended: Exception | None = None  # why nothing more is sent
         self._unread: Iterator[Prompt] | None = None  # None once they are read to their end
@@ -107,22 +106,24 @@ class OpenAIEngine(ServerEngine):
     def _due(self) -> Asked | None:
         """What is to be asked again now; with nothing else to ask, whatever is."""
         now = self._clock.now()
-        found = next((asked for asked in self._again if asked.is_due(now, self._others(asked))), None)
+        found = next((asked for asked in self._again if asked.is_due(now, self._done)), None)
         if found is None and not self._flow.in_flight and (self._unread is None or len(self._again) >= MOST_IN_FLIGHT):
             found = self._again[0]
         if found is not None:
             self._again.remove(found)
         return found
 
-    def _others(self, asked: Asked) -> int:
-        """How much the server has done; that it works at all is enough where it did others' before, or where no others are left."""
-        return self._done + (self._looks if asked.strikes or self._is_left(asked) else 0)
-
-    def _is_left(self, asked: Asked) -> bool:
-        """Whether a prompt was too much for long, and is the only one that is left, or one of few of many."""
-        long = self._server.patience.total_seconds() / LONG
-        is_alone = self._unread is None and self._open <= max(1, self._done // MANY)
-        return is_alone and asked.sheds > 0 and self._clock.now() - asked.since > long
+    def _give_up(self) -> None:
+        """Where the server works, and does all but a few prompts, those fail: else each later run would wait for them again."""
+        left = [*self._again, *self._suspects]
+        are_few = self._unread is None and len(left) == self._open <= max(1, self._done // MANY)
+        is_there = self._works and (self._away is None or self._away.is_shed)
+        if not (are_few and is_there and all(asked.shed_by for asked in left)):
+            super()._give_up()
+        self._results.extend(asked.given_up() for asked in left)
+        self._again.clear()
+        self._suspects.clear()
+        self._away = None
 
     def _send(self, dialect: Dialect, asked: Asked) -> None:
         asked.round, asked.sent = self._flow.sent(), self._clock.now()
@@ -200,7 +201,7 @@ class OpenAIEngine(ServerEngine):
         now = self._clock.now()
         self._flow.shed(asked.round, now, fault.wait)
         self._sheds += 1
-        if asked.shed(now, self._others(asked), self._sheds):
+        if asked.shed(fault, now, self._done, self._sheds):
             self._strike(asked, fault)
         else:
             self._again.append(asked)
@@ -215,7 +216,7 @@ class OpenAIEngine(ServerEngine):
     def _look_again(self, before: ServedModel) -> None:
         """If the server is there, and works, what was not answered counts against the prompts; if it is not, against none of them."""
         super()._look_again(before)
-        self._looks += self._away is None
+        self._works = self._away is None
         doubted, self._doubted = self._doubted, []
         for asked, fault in doubted:
             if self._away is None:

@@ -28,7 +28,7 @@ class Asked:
     round: of the flow in which it was sent.
     sent: when, by the engine's clock.
     sheds: how often the server had too much to do for it.
-    since: when it first had, by the engine's clock.
+    shed_by: what it said then, the last time.
     later: when it may be asked again, by the engine's clock, if there is anything else to ask.
     others: how much the server had done when it last had too much to do for it.
     first: how many more others it had done than it had too much to do for, when it first had for this one.
@@ -40,22 +40,22 @@ class Asked:
     round: int = 0
     sent: float = 0.0
     sheds: int = 0
-    since: float = 0.0
+    shed_by: ServerFault | None = None
     later: float = 0.0
     others: int = 0
     first: int = 0
     fault: ServerFault | None = None
 
-    def shed(self, now: float, others: int, sheds: int) -> bool:
+    def shed(self, fault: ServerFault, now: float, others: int, sheds: int) -> bool:
         """The server had too much to do for it; whether it says so of this prompt alone: for minutes, while it mostly does others.
 
         The first few times it is asked again at once; then it waits ever longer, so that others get their turn.
         others, sheds: how much the server has done so far, and how often it had too much to do.
         """
-        self.sheds += 1
+        self.sheds, self.shed_by = self.sheds + 1, fault
         more = others - (sheds - self.sheds)  # that it did than it had too much to do for, this one left out
         if self.sheds == 1:
-            self.first, self.since = more, now
+            self.first = more
         waits = self.sheds - SOON_SHED
         self.later = now + min(LEAST_WAIT * 2 ** min(waits, 10), MOST_WAIT) if waits >= 0 else now
         is_passed_over = others > self.others and more > self.first
@@ -72,6 +72,14 @@ class Asked:
         if self.strikes < MOST_STRIKES:
             return None
         said = f"The server {fault.said}, each of the {self.strikes} times that it was asked this."
+        return Failure(self.prompt.prompt_key, "engine", "engine_error", said)
+
+    def given_up(self) -> Failure:
+        """The failure of a prompt that the server had too much to do for until patience was at its end."""
+        assert self.shed_by is not None
+        said = (
+            f"The server {self.shed_by.said}, each time that it was asked this, for as long as engine.patience allows."
+        )
         return Failure(self.prompt.prompt_key, "engine", "engine_error", said)
 
     def refused(self, fault: Refused) -> Failure:

@@ -196,10 +196,14 @@ class ServerEngine:
     def _check_patience(self, more: float = 0.0) -> None:
         """more: seconds that are no reason to be impatient."""
         if self._clock.now() - self._heard > self._server.patience.total_seconds() + more:
-            said = self._away.said if self._away else "has too much to do"
-            raise CutShort(
-                f"The server at {self._api.base_url} {said}, and answered nothing for as long as engine.patience allows."
-            )
+            self._give_up()
+
+    def _give_up(self) -> None:
+        """Patience is at its end. Raises CutShort."""
+        said = self._away.said if self._away else "has too much to do"
+        raise CutShort(
+            f"The server at {self._api.base_url} {said}, and answered nothing for as long as engine.patience allows."
+        )
 
     def _look_again(self, before: ServedModel) -> None:
         try:
