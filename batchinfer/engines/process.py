@@ -74,20 +74,23 @@ class Inbox:
     """
 
     def __init__(self, pipe: Connection) -> None:
-        self._pipe, self._messages = pipe, queue.SimpleQueue[Any]()
+        self._pipe, self._messages = pipe, queue.SimpleQueue[bytes]()
         self.bell, self._rope = multiprocessing.Pipe(duplex=False)
         self._reader = threading.Thread(target=self._read, name="batchinfer-inbox", daemon=True)
         self._reader.start()
 
     def next(self) -> Any:
-        """The next message, once it is there. Raises EOFError or OSError after the last."""
+        """The next message, once it is there. Raises EOFError or OSError after the last, and EngineEnded for what is none."""
         self.bell.recv_bytes()
-        return self._messages.get()
+        try:
+            return ForkingPickler.loads(self._messages.get())
+        except Exception as exc:  # as `pickle` says, whatever what is in it may raise
+            raise EngineEnded(f"sent what cannot be read ({type(exc).__name__}: {exc})") from exc
 
     def _read(self) -> None:
         with self._rope, contextlib.suppress(EOFError, OSError):
             while True:
-                self._messages.put(self._pipe.recv())
+                self._messages.put(self._pipe.recv_bytes())
                 self._rope.send_bytes(b"!")
 
     def close(self) -> None:

@@ -331,7 +331,7 @@ def test_a_process_that_takes_nothing_is_replaced(log: Path, diary: str) -> None
 @pytest.mark.long
 def test_a_process_that_freezes_in_mid_message_is_replaced(log: Path, diary: str, tmp_path: Path) -> None:
     """Nobody waits for the rest: others go on, and after stall_seconds it is told from one that works."""
-    with scripted(log, 2, stall_seconds=3, answer="echo", freeze_on=[0], once=str(tmp_path), diary=diary) as pool:
+    with scripted(log, 2, stall_seconds=15, answer="echo", freeze_on=[0], once=str(tmp_path), diary=diary) as pool:
         found = [number(result) for result in pool.generate(TASK, prompts(*range(200)))]
         assert [alive(pid) for pid in children(diary)].count(False) == 1
     assert sorted(found) == list(range(200))

@@ -6,7 +6,6 @@ import multiprocessing
 import os
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
 from multiprocessing.connection import Connection
 
@@ -49,12 +48,27 @@ def test_nobody_waits_for_half_a_message(fed: tuple[EngineChild, Connection]) ->
         process.receive()
 
 
+def test_what_cannot_be_read_is_told_as_such(fed: tuple[EngineChild, Connection]) -> None:
+    """And not as a process that died; what was sent before and after it is there."""
+    process, theirs = fed
+    theirs.send(("results", [1]))
+    theirs.send_bytes(b"cno_such_module\nthing\n.")
+    theirs.send(("results", [2]))
+    assert process.receive() == ("results", [1])
+    with pytest.raises(
+        EngineEnded, match=r"sent what cannot be read \(ModuleNotFoundError: No module named 'no_such_module'\)"
+    ):
+        process.receive()
+    assert process.receive() == ("results", [2])
+
+
 def test_a_pipe_that_others_hold_is_closed(fed: tuple[EngineChild, Connection]) -> None:
     """As where a process that the engine started has its end: no thread waits there any more, and none uses its number later."""
     process, theirs = fed
     process.send("prompts", bytes(1 << 24))  # more than a pipe holds
-    before = threading.active_count()
+    threads = (process._writer, process._inbox._reader)
+    assert all(thread.is_alive() for thread in threads)
     process.kill()
-    assert (process.pipe.closed, threading.active_count()) == (True, before - 2)
+    assert (process.pipe.closed, [thread.is_alive() for thread in threads]) == (True, [False, False])
     with pytest.raises((EOFError, OSError)):
         theirs.recv()
