@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 
 from batchinfer.core.records import Failure, Generation, Info, Prompt
+from batchinfer.core.signals import heed
 from batchinfer.engines.dialects import Dialect
 from batchinfer.engines.protocol import EngineConfig, Task
 from batchinfer.engines.replies import Asked, Replies
@@ -94,6 +95,7 @@ class OpenAIEngine(ServerEngine):
         try:
             prompt = None if self._unread is None else next(self._unread, None)
         except Exception as exc:  # noqa: BLE001 - raised once nothing is in flight
+            heed(exc)  # a second Ctrl-C, that came while DuckDB read, waits for nothing
             self._ended = self._ended or exc
             self._open += 1  # it has no answer
             return None

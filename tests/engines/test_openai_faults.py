@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from batchinfer.core import signals
 from batchinfer.core.records import Failure, Generation, Prompt
 from batchinfer.engines.dialects import TokenDialect
 from batchinfer.engines.server_api import Broken, ServerApi
@@ -375,6 +376,23 @@ def test_what_is_in_flight_is_waited_for_where_no_prompt_can_be_made(bench: Benc
         with pytest.raises(type(fault), match="no room"):
             had.extend(made.generate(ASK, failing()))
     assert len(had) == 3
+
+
+def test_a_stop_at_once_waits_for_nothing(bench: Bench) -> None:
+    """Also where it came while DuckDB read the list, which raises an error of its own in place of it."""
+
+    def stopped() -> Iterator[Prompt]:
+        yield from prompts(3)
+        raise RuntimeError(signals.INTERRUPTED)
+
+    signals.raising(KeyboardInterrupt())
+    try:
+        with bench.engine(in_flight=8) as made:
+            made.wait_ready()
+            with pytest.raises(KeyboardInterrupt):
+                list(made.generate(ASK, stopped()))
+    finally:
+        signals.forget()
 
 
 def test_what_is_in_flight_is_waited_for_where_a_reply_cannot_be_read(
