@@ -84,7 +84,7 @@ class Service:
             self._on_new_job,
             self._on_removed_job,
             records_misses=settings.records_misses,
-            openings=settings.run_folder / "openings",
+            openings=settings.run_folder,
         )
         self._matches = Beside()
         self.lookups = Beside(waiting=LOOKUPS_WAITING, done="looked up")

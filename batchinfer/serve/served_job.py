@@ -205,7 +205,7 @@ class ServedJob:
         self.data = data
         self.situation = Situation()
         self._opener = VersionOpener(data.name, records_misses=records_misses)
-        shared = None if openings is None else Openings(openings / data.name)
+        shared = None if openings is None else Openings(openings, data.name)
         self._follower = Follower(data, matching=True, prepare=self._opener, openings=shared)
         self._last_run = data.folder / "last_run.json"
         self._last_success: str | None = None

@@ -24,9 +24,11 @@ from batchinfer.core.own_process import end_with_parent
 from batchinfer.serve.pulses import BEAT_SECONDS, LOOKS, Pulses, is_held_up
 from batchinfer.serve.wake import Wake
 from batchinfer.serve.worker_deaths import WorkerDeaths
+from batchinfer.versions.openings import excuse
 
 log = logging.getLogger("batchinfer.serve")
 YOUNG_SECONDS = 30.0  # a worker that dies sooner is held back, longer each time
+ENDED_BY_OTHERS = {0, -signal.SIGTERM}  # codes of ends that somebody asked for
 FIRST_WAIT, LONGEST_WAIT = 0.25, 8.0  # seconds
 
 
@@ -110,10 +112,20 @@ class WorkerSupervisor(Granian):  # type: ignore[misc,valid-type] # granian pick
             else:
                 log.error("Worker %d got nothing done for %d s and is killed.", worker.idx + 1, LOOKS * BEAT_SECONDS)
                 self.pulses.born(worker.idx)  # so that this is said once
+                excuse(self._run_folder, worker.inner.pid)
                 worker.inner.kill()
+
+    def _reload(self, spawn_target: Any, target_loader: Any) -> Any:
+        """Starts all of them again; what the old ones were opening did not end them."""
+        for worker in self.wrks:
+            excuse(self._run_folder, worker.inner.pid)
+        return super()._reload(spawn_target, target_loader)
 
     def _again(self, number: int, spawn_target: Any, target_loader: Any) -> None:
         """Starts a worker in the place of one that died."""
+        dead = self.wrks[number].inner
+        if dead.exitcode in ENDED_BY_OTHERS:
+            excuse(self._run_folder, dead.pid)
         wait = self._back_off.wait_of(number, time.monotonic())
         self._deaths += 1
         self._waits[str(number)] = time.time() + wait

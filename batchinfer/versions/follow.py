@@ -27,7 +27,7 @@ from batchinfer.student.version import NewerStudent
 from batchinfer.versions import folders, pointers
 from batchinfer.versions.checksums import verify_again, verify_once
 from batchinfer.versions.layout import STUDENT
-from batchinfer.versions.openings import Openings
+from batchinfer.versions.openings import Awaited, Opening, Openings
 from batchinfer.versions.pointers import CURRENT, PIN, Pointer
 from batchinfer.versions.snapshot import Snapshot
 
@@ -90,7 +90,11 @@ class Follower:
         if seen == self._seen and not due and not self._is_newly_suspect():
             return False
         before, files = self.followed, _files_of(self.data)
-        self.followed, self._seen = self._look(), seen
+        try:
+            self.followed, self._seen = self._look(), seen
+        except Awaited:
+            self._seen = None  # looked at again next time
+            return False
         if self.followed.degraded:
             self._retries.failed(files)
         if self._judged is not self.followed.snapshot:
@@ -117,6 +121,8 @@ class Follower:
             if self._is_sound and named == self.followed.pointer:
                 return replace(self.followed, pinned=pin, problem=None)
             return FollowedVersion(self._open(named), named, pin)
+        except Awaited:
+            raise
         except Exception as exc:  # noqa: BLE001 - whatever is wrong with a version, what is open must go on
             self.failed_loads += 1
             pin = pin or _signature(self.data, PIN) is not None
@@ -152,7 +158,7 @@ class Follower:
             return replace(self.followed, problem=problem)
         others = [] if pin else list(self._pointers())
         for pointer in others:
-            with contextlib.suppress(Exception):  # the one before it may be whole
+            with _passing_over():  # the one before it may be whole
                 return FollowedVersion(self._open(pointer), pointer, problem=problem)
         opened = self.followed.snapshot
         if opened is not None and (opened.entries.is_checked or opened.left_out):
@@ -176,18 +182,16 @@ class Follower:
             return []
 
     def _open(self, named: Pointer) -> Snapshot:
-        """Raises StoreError."""
-        self._check_openings(named)
-        with self._noted(named):
+        """Raises StoreError; Awaited where another process opens it, and this one has something to serve meanwhile."""
+        with self._opening(named):
             return self._opened(named)
 
-    def _check_openings(self, named: Pointer) -> None:
-        """Raises StoreError."""
-        if self._openings is not None:
-            self._openings.check(named)
-
-    def _noted(self, named: Pointer) -> contextlib.AbstractContextManager[None]:
-        return contextlib.nullcontext() if self._openings is None else self._openings.noted(named)
+    def _opening(self, named: Pointer, opening: Opening | None = None) -> contextlib.AbstractContextManager[None]:
+        """opening: if not of all of it."""
+        if self._openings is None:
+            return contextlib.nullcontext()
+        whole = Opening.ALONE if self.followed.snapshot is None else Opening.BESIDE
+        return self._openings.opening(named, opening or whole)
 
     def _opened(self, named: Pointer) -> Snapshot:
         """Raises StoreError."""
@@ -211,29 +215,28 @@ class Follower:
 
     def _open_lookups(self, named: Pointer) -> Snapshot:
         """A version without what is damaged of it, as far as look-ups can do without that. Raises StoreError."""
-        with self._noted(named):
-            return self._opened_lookups(named)
-
-    def _opened_lookups(self, named: Pointer) -> Snapshot:
-        """Raises StoreError."""
-        snapshot = self._named(named)
-        snapshot.verify_lookups()
-        snapshot.probe()
-        for name, is_wanted, opening in (
-            (STUDENT, snapshot.manifest.spec.asks_student, lambda: snapshot.student),
-            (MATCHER, self.matching and snapshot.matches, lambda: snapshot.matcher),
-        ):
-            try:
-                if is_wanted:
-                    self._check_openings(named)
-                    opening()
-            except (MissingExtra, NewerStudent, IncompatibleMatcher):
-                pass
-            except StoreError as exc:
-                snapshot.left_out[name] = str(exc)  # so that no request tries it again
+        with self._opening(named, Opening.LOOKUPS):
+            snapshot = self._named(named)
+            snapshot.verify_lookups()
+            snapshot.probe()
+        wanted = self._wanted_beside_lookups(snapshot)
+        try:
+            with self._opening(named):
+                _open_whole_ones(snapshot, wanted)
+        except StoreError as exc:
+            snapshot.left_out.update(dict.fromkeys(wanted, str(exc)))
         if self._prepare is not None:
             self._prepare(snapshot, named)
         return snapshot
+
+    def _wanted_beside_lookups(self, snapshot: Snapshot) -> dict[str, Callable[[], object]]:
+        """How each is opened."""
+        wanted = dict[str, Callable[[], object]]()
+        if snapshot.manifest.spec.asks_student:
+            wanted[STUDENT] = lambda: snapshot.student
+        if self.matching and snapshot.matches:
+            wanted[MATCHER] = lambda: snapshot.matcher
+        return wanted
 
     def _named(self, named: Pointer) -> Snapshot:
         """Raises StoreError."""
@@ -243,6 +246,28 @@ class Follower:
                 f"{snapshot.folder} is a version of the job {snapshot.manifest.job}, not of {self.data.name}."
             )
         return snapshot
+
+
+def _open_whole_ones(snapshot: Snapshot, wanted: dict[str, Callable[[], object]]) -> None:
+    """Those that are damaged are left out, so that no request tries them again."""
+    for name, opening in wanted.items():
+        try:
+            opening()
+        except (MissingExtra, NewerStudent, IncompatibleMatcher):
+            pass
+        except StoreError as exc:
+            snapshot.left_out[name] = str(exc)
+
+
+@contextlib.contextmanager
+def _passing_over() -> Iterator[None]:
+    """Whatever is wrong with a version; but not one that is waited for."""
+    try:
+        yield
+    except Awaited:
+        raise
+    except Exception:  # noqa: BLE001, S110 - as for the version that should be served
+        pass
 
 
 class _Retries:

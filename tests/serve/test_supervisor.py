@@ -33,7 +33,7 @@ class Begins:
         handlers = end_at_once()
         if sys.argv[3] == "has begun":
             loop.run_until_complete(asyncio.sleep(0))
-        os.write(1, b"loading\\n")
+        os.write(1, b"loading %d\\n" % os.getpid())
         if sys.argv[3] == "has begun":
             time.sleep(600)
         loop.run_until_complete(asyncio.sleep(600))
@@ -45,7 +45,7 @@ class Begins:
 def load(_):
     if sys.argv[3] != "loads":
         return Begins()
-    os.write(1, b"loading\\n")
+    os.write(1, b"loading %d\\n" % os.getpid())
     time.sleep(600)
 
 WorkerSupervisor(
@@ -149,6 +149,8 @@ def test_a_worker_that_is_frozen(world: World, tmp_path: Path) -> None:
         assert other in server.children()
         assert "Worker 1 got nothing done for 15 s" in server.log or "Worker 2 got nothing done for 15 s" in server.log
         eventually(lambda: answers(server) and server.get("/readyz").json["worker_deaths"] == 1, server.said)
+        [run_folder] = server.folder.glob("batchinfer-serve-*")
+        assert excused(run_folder) == {frozen}
 
 
 def test_who_is_frozen() -> None:
@@ -241,12 +243,38 @@ def test_it_can_be_stopped_while_workers_load(
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, start_new_session=True) as main:
         try:
             assert main.stdout is not None
-            assert [main.stdout.readline() for _ in range(2)] == ["loading\n"] * 2
+            assert [main.stdout.readline().split()[0] for _ in range(2)] == ["loading"] * 2
             send(main.pid, number)
             assert main.wait(30) == 0
         finally:
             if main.poll() is None:
                 os.killpg(main.pid, signal.SIGKILL)
+
+
+@pytest.mark.long
+def test_which_ends_of_workers_say_nothing_of_a_version(tmp_path: Path) -> None:
+    """Those that somebody asked for, by SIGTERM or SIGHUP, and those of frozen ones; not one that the system may have killed."""
+    command = [sys.executable, "-c", LOADS_FOR_EVER, str(free_port()), str(tmp_path), "loads"]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, start_new_session=True) as main:
+        try:
+            assert main.stdout is not None
+
+            begun = (int(line.split()[1]) for line in main.stdout)  # those that load
+            first, second = next(begun), next(begun)
+            os.kill(first, signal.SIGKILL)
+            os.kill(third := next(begun), signal.SIGTERM)
+            fourth = next(begun)
+            assert excused(tmp_path) == {third}
+            os.kill(main.pid, signal.SIGHUP)
+            assert len({next(begun), next(begun)}) == 2
+            assert excused(tmp_path) == {second, third, fourth}
+        finally:
+            os.killpg(main.pid, signal.SIGKILL)
+
+
+def excused(run_folder: Path) -> set[int]:
+    """The processes whose ends say nothing of a version."""
+    return {int(path.name) for path in (run_folder / "excused").glob("*")}
 
 
 def test_a_signal_never_waits_for_the_thread_that_it_breaks_into() -> None:
