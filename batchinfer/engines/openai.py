@@ -62,14 +62,19 @@ class OpenAIEngine(ServerEngine):
         dialect, self._heard = self._dialect(task), self._clock.now()
         while True:
             self._feed(dialect)
-            while self._results and (self._away is None or self._ended is not None):
-                self._open -= 1
-                yield self._results.popleft()
             if self._unread is None and not self._open:
                 return
             if self._ended is not None and not self._flow.in_flight:
+                yield from self._handed_on()
                 raise self._ended
             self._listen()
+            yield from self._handed_on()
+
+    def _handed_on(self) -> Iterator[Generation | Failure]:
+        """What came back, unless the server may be another one by now. Before more is sent: too many failures end the run."""
+        while self._results and (self._away is None or self._ended is not None):
+            self._open -= 1
+            yield self._results.popleft()
 
     def _feed(self, dialect: Dialect) -> None:
         """Sends what may be sent now."""
