@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 
 from batchinfer.core.http_limits import MAX_CONNECTIONS, MAX_OF_ADDRESS
 from batchinfer.serve.sockets import Address, ClientSocket, address_of, client_sockets, open_files
@@ -18,9 +19,8 @@ CROWDED = MAX_CONNECTIONS // 4  # connections; fewer are left alone
 FULL = 3 * CROWDED  # connections; of more, those that wait for nothing are closed
 SPOKEN = 16  # bytes; no request is shorter
 SILENT_SECONDS = 0.25  # that a client may take for its first bytes where connections crowd
-IDLE_SECONDS = (
-    1.0  # that a client beyond its address's share may be idle, or one that asks for nothing may be left unanswered
-)
+# That a client may be idle, or take to say what it wants, where the house is full or its address has more than its share.
+IDLE_SECONDS = 1.0
 
 
 class Doorkeeper:
@@ -31,27 +31,29 @@ class Doorkeeper:
 
     def __init__(self) -> None:
         self.closed = 0
-        self._served = set[Address]()
+        self._served = Counter[Address]()
 
-    @contextlib.contextmanager
-    def serving(self, client: str) -> Iterator[None]:
+    def serving(self, client: str) -> AbstractContextManager[None]:
         """While a client waits for an answer that takes more than a moment. client: as granian has it."""
-        address = address_of(client)
-        self._served.add(address)
-        try:
-            yield
-        finally:
-            self._served.discard(address)
+        return self._counted(address_of(client), 1)
+
+    def awaiting(self, client: str) -> AbstractContextManager[None]:
+        """While such a client has to send more before it can be answered."""
+        return self._counted(address_of(client), -1)
 
     @contextlib.contextmanager
-    def awaiting(self, client: str) -> Iterator[None]:
-        """While such a client has to send more before it can be answered."""
-        address = address_of(client)
-        self._served.discard(address)
+    def _counted(self, address: Address, by: int) -> Iterator[None]:
+        """A count, since a connection's next request may begin before the one before it is put away."""
+        self._count(address, by)
         try:
             yield
         finally:
-            self._served.add(address)
+            self._count(address, -by)
+
+    def _count(self, address: Address, by: int) -> None:
+        self._served[address] += by
+        if not self._served[address]:
+            del self._served[address]
 
     def look(self) -> None:
         """Closes connections that are silent, and those of an address that has too many, as far as there is a crowd."""
@@ -75,7 +77,7 @@ class Doorkeeper:
                 flow = client.flow()
             except OSError:  # it has just ended
                 continue
-            if (client.address, client.port) not in self._served:
+            if self._served[client.address, client.port] <= 0:
                 waiting.append((flow.received < SPOKEN, flow.unanswered_seconds, flow.quiet_seconds, client))
         waiting.sort(key=lambda each: each[:2], reverse=True)
         of_address = Counter(client.address for client in clients)

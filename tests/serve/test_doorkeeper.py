@@ -72,6 +72,21 @@ def test_who_waits_for_an_answer_stays() -> None:
     assert unwanted(doorkeeper, [*clients, waits]) == [5000]
 
 
+def test_a_connection_may_wait_for_two_answers() -> None:
+    """Its next request begins before the one before it is put away: it waits until both are, and nobody for ever."""
+    doorkeeper = Doorkeeper()
+    first, second = doorkeeper.serving("192.0.2.1:80"), doorkeeper.serving("192.0.2.1:80")
+    first.__enter__()
+    second.__enter__()
+    first.__exit__(None, None, None)
+    assert doorkeeper._served == {("192.0.2.1", 80): 1}
+    more = doorkeeper.awaiting("192.0.2.1:80")
+    more.__enter__()
+    second.__exit__(None, None, None)
+    more.__exit__(None, None, None)
+    assert not doorkeeper._served
+
+
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """One worker, which must live to the end."""
