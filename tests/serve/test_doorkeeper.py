@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import socket
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -32,44 +33,90 @@ class Client:
         return self.said
 
 
-def unwanted(doorkeeper: Doorkeeper, clients: list[Client]) -> list[int]:
-    """The ports of those that it would close, in order. All addresses differ."""
+class Cut(Client):
+    """One that may be closed."""
+
+    def cut(self) -> None:
+        """Nothing is there to end."""
+
+
+def unwanted(doorkeeper: Doorkeeper, clients: list[Client], now: float = 0.0) -> list[int]:
+    """The ports of those that it would close, in order. All addresses differ. now: when it looks."""
     each = [Client(client.port, client.said, f"address {client.port}") for client in clients]
-    return [client.port for client in doorkeeper._unwanted(cast("list[ClientSocket]", each))]
+    return [guest.client.port for guest in doorkeeper._unwanted(cast("list[ClientSocket]", each), now)]
 
 
-def asking(number: int, unanswered: float = 0.0) -> Client:
-    """One that spoke a moment ago."""
-    return Client(number, Flow(1000, 1000, 0.0, unanswered))
+def asks(number: int, idle: float = 0.0, acked: int = 1000) -> Client:
+    """One that spoke a moment ago. idle: since the last answer before that."""
+    return Client(number, Flow(acked, 1000, 0.0, idle))
 
 
-def test_who_is_left_unanswered_goes_where_the_house_is_full() -> None:
-    """The longest first, whatever they say meanwhile, and no more of them than is needed."""
-    busy = [asking(number) for number in range(FULL - 1)]
-    idle = [asking(FULL + number, IDLE_SECONDS + number) for number in range(3)]
-    assert unwanted(Doorkeeper(), [*busy, *idle]) == [FULL + 2, FULL + 1]
-    assert unwanted(Doorkeeper(), [*busy[2:], *idle]) == []
+def idles(number: int, seconds: float) -> Client:
+    """One that had its answer so long ago."""
+    return Client(number, Flow(1000, 1000, seconds, seconds))
+
+
+BUSY = [asks(number) for number in range(FULL)]  # one more is too many
+
+
+def test_the_idle_go_where_the_house_is_full() -> None:
+    """The longest first, and no more of them than is needed."""
+    idle = [idles(FULL + number, IDLE_SECONDS + number) for number in range(3)]
+    assert unwanted(Doorkeeper(), [*BUSY[1:], *idle]) == [FULL + 2, FULL + 1]
+    assert unwanted(Doorkeeper(), [*BUSY[3:], *idle]) == []
+
+
+def test_who_has_just_asked_stays() -> None:
+    """However long it was idle before; and again after each answer, also where that came between two looks."""
+    doorkeeper = Doorkeeper()
+    for now in range(5):
+        assert unwanted(doorkeeper, [*BUSY, asks(9000, 60.0, acked=now)], float(now)) == []
+        assert unwanted(doorkeeper, [*BUSY, asks(9000, 60.0, acked=now)], now + IDLE_SECONDS / 2) == []
+
+
+def test_who_asks_without_an_end_goes() -> None:
+    """A second after it began, though it goes on: after those that are idle. Who was answered meanwhile begins anew."""
+    doorkeeper = Doorkeeper()
+    endless = [asks(9000, 5.0), asks(9001, 5.0)]
+    assert unwanted(doorkeeper, [*BUSY, *endless], 10.0) == []
+    assert unwanted(doorkeeper, [*BUSY, *endless], 10.0 + IDLE_SECONDS) == [9000, 9001]
+    assert unwanted(doorkeeper, [*BUSY, *endless, idles(9002, 1.5)], 12.0) == [9002, 9000, 9001]
+    assert unwanted(doorkeeper, [*BUSY, endless[0], idles(9001, 0.1)], 13.0) == [9000]
+    assert unwanted(doorkeeper, [*BUSY, endless[0], endless[1]], 14.0) == [9000]
 
 
 def test_the_silent_go_first() -> None:
     """And where there is a crowd already."""
     silent = Client(9, Flow(0, 0, IDLE_SECONDS, IDLE_SECONDS))
-    assert unwanted(Doorkeeper(), [*(asking(100 + number) for number in range(CROWDED)), silent]) == [9]
-    idle = [asking(100 + number, 5.0) for number in range(FULL)]
+    assert unwanted(Doorkeeper(), [*(asks(100 + number) for number in range(CROWDED)), silent]) == [9]
+    idle = [idles(100 + number, 5.0) for number in range(FULL)]
     assert unwanted(Doorkeeper(), [*idle, silent]) == [9]
 
 
 def test_who_waits_for_an_answer_stays() -> None:
     """However long it takes; but not while it does not send what it has to."""
     doorkeeper = Doorkeeper()
-    clients = [asking(number) for number in range(FULL)]
-    waits = Client(5000, Flow(0, 500, 3.0, 3.0), "address 5000")
+    waits = Client(5000, Flow(0, 500, 3.0, 3.1), "address 5000")
     with doorkeeper.serving("[address 5000]:5000"):
-        assert unwanted(doorkeeper, [*clients, waits]) == []
+        assert unwanted(doorkeeper, [*BUSY, waits], 10.0) == []
+        assert unwanted(doorkeeper, [*BUSY, waits], 20.0) == []
         with doorkeeper.awaiting("[address 5000]:5000"):
-            assert unwanted(doorkeeper, [*clients, waits]) == [5000]
-        assert unwanted(doorkeeper, [*clients, waits]) == []
-    assert unwanted(doorkeeper, [*clients, waits]) == [5000]
+            assert unwanted(doorkeeper, [*BUSY, waits], 20.0) == [5000]
+        assert unwanted(doorkeeper, [*BUSY, waits], 20.0) == []
+    assert unwanted(doorkeeper, [*BUSY, waits], 20.0) == [5000]
+
+
+def test_who_asks_as_it_is_to_be_closed_stays() -> None:
+    """Whether it is seen to have asked, or is served by now."""
+    doorkeeper = Doorkeeper()
+    [client] = cast("list[ClientSocket]", [Cut(1, Flow(1000, 1000, 5.0, 5.0))])
+    [guest] = doorkeeper._guests([client], 0.0)
+    with doorkeeper.serving("192.0.2.1:1"):
+        assert not doorkeeper._close(guest)
+    assert doorkeeper._close(guest)
+    [guest] = doorkeeper._guests([client], 0.0)
+    guest = dataclasses.replace(guest, flow=Flow(1000, 900, 5.0, 5.0))
+    assert not doorkeeper._close(guest)
 
 
 def test_a_connection_may_wait_for_two_answers() -> None:
