@@ -24,6 +24,7 @@ from batchinfer.errors import NotFound, StoreError, UsageError
 
 FILE = "api-keys.json"
 PREFIX = "bi"
+UNSEEN = (0, 0, 0, 0)  # the signature of a file that cannot be looked at
 SHA256 = re.compile("[0-9a-f]{64}")
 
 
@@ -105,11 +106,16 @@ class KeyFile:
         self.path = root / FILE
 
     def signature(self) -> tuple[int, int, int, int] | None:
-        """Changes when the file does, also where a copy of the same size was given the same time; None without one."""
+        """Changes when the file does, also where a copy of the same size was given the same time; None only without one."""
         try:
-            facts = self.path.stat() if self.path.exists() else self.path.lstat()  # of a link to nothing
+            facts = self.path.stat()
         except OSError:
-            return None
+            try:
+                facts = self.path.lstat()  # of a link that leads nowhere
+            except (FileNotFoundError, NotADirectoryError):
+                return None
+            except OSError:  # there may be one: who reads it is told why it cannot be read
+                return UNSEEN
         return facts.st_ino, facts.st_mtime_ns, facts.st_ctime_ns, facts.st_size
 
     def read(self, *, missing_ok: bool = True) -> list[Record]:
@@ -117,10 +123,8 @@ class KeyFile:
         try:
             return [_record(key) for key in json.loads(read_small(self.path))["keys"]]
         except FileNotFoundError as exc:
-            if self.path.is_symlink():
-                raise StoreError(
-                    f"{self.path} leads to {self.path.readlink()}, which is missing: restore that."
-                ) from exc
+            if (target := _target(self.path)) is not None:
+                raise StoreError(f"{self.path} leads to {target}, which is missing: restore that.") from exc
             if missing_ok:
                 return []
             raise StoreError(f"{self.path} is missing.") from exc
@@ -194,6 +198,13 @@ def _record(content: dict[str, Any]) -> Record:
     if isinstance(jobs, str) or not all(isinstance(text, str) for text in texts) or not SHA256.fullmatch(record.sha256):
         raise ValueError(f"{record.id!r} is not a key's record")
     return record
+
+
+def _target(path: Path) -> str | None:
+    """Where a link leads; None for what is no link, or none any more."""
+    with contextlib.suppress(OSError):
+        return str(path.readlink())
+    return None
 
 
 def split(key: str) -> tuple[str, str] | None:

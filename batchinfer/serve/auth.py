@@ -51,8 +51,10 @@ class Latch:
 
     def join(self) -> None:
         """Closes it if another process did."""
-        if not self.closed and self._mark is not None and self._mark.exists():
-            self.close()
+        if not self.closed and self._mark is not None:
+            with contextlib.suppress(OSError):
+                if self._mark.exists():
+                    self.close()
 
     def look(self, file: KeyFile) -> None:
         """Closes it if there is a key, or a file that cannot be read: it may hold some."""

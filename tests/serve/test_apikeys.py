@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import logging
@@ -406,6 +407,34 @@ def test_what_stands_in_place_of_the_file_lets_nobody_in(tmp_path: Path, odd: st
     assert latch.closed
     with pytest.raises(StoreError, match=r"api-keys\.json"):
         file.add("another", None)
+
+
+def test_a_file_that_cannot_be_looked_at_lets_nobody_in(tmp_path: Path) -> None:
+    """Each process sees that for itself: a worker that starts need not be told by another."""
+    loop = tmp_path / "loop"
+    loop.symlink_to(loop)  # as a folder whose disk does not answer
+    assert refusal(authenticator_of(loop), None) == "no-key"
+    latch = Latch()
+    latch.look(KeyFile(loop))
+    assert latch.closed
+    assert refusal(authenticator_of(tmp_path / "nowhere"), None) == ""
+
+
+def test_a_link_that_is_replaced_as_it_is_read_is_a_missing_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a mounted secret is: who looks for the first key goes on looking."""
+    file, latch = KeyFile(tmp_path), Latch()
+    file.path.symlink_to(tmp_path / "missing")
+    gone = FileNotFoundError(errno.ENOENT, "No such file or directory")
+
+    def readlink(_path: Path) -> str:
+        raise gone
+
+    monkeypatch.setattr(Path, "readlink", readlink)
+    assert file.read() == []
+    latch.look(file)
+    assert not latch.closed
 
 
 def test_a_data_folder_that_is_away_locks_nobody_out(tmp_path: Path) -> None:
