@@ -12,6 +12,7 @@ from pathlib import Path
 from pydantic_core import from_json
 
 from batchinfer.client.types import Hit, LookupOutcome, Matches, Query
+from batchinfer.core.faults import LastingFaults
 from batchinfer.core.home import JobData
 from batchinfer.core.python_words import in_python, reworded
 from batchinfer.errors import BatchinferError, StoreError, UsageError
@@ -131,7 +132,7 @@ def _why_nothing(follower: Follower) -> BatchinferError:
 
 
 def _keep_up(follower: Follower, stop: threading.Event) -> None:
-    reported = None
+    reported, faults = None, LastingFaults(log, f"The job {follower.data.name} could not be brought up to date")
     while True:
         problem = follower.followed.problem
         if problem is not None and problem != reported:
@@ -142,8 +143,9 @@ def _keep_up(follower: Follower, stop: threading.Event) -> None:
         try:
             with REFRESHING:
                 follower.refresh()
-        except Exception:  # it may pass; look-ups go on with what is open
-            log.exception("%s: could not be refreshed", follower.data.name)
+            faults.over()
+        except Exception as exc:  # noqa: BLE001 - it may pass; look-ups go on with what is open
+            faults.note(exc)
 
 
 # A fork waits until no version is just being opened: the child would be left with half of it, and with its locks.

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import ParamSpec, TypeVar
 
+from batchinfer.core.faults import LastingFaults
 from batchinfer.core.http_limits import MATCH_WAIT_SECONDS, MATCH_WAITING
 from batchinfer.serve.problems import Problem
 
@@ -69,29 +70,19 @@ class Rests:
 async def repeat(work: Callable[[], None], seconds: float, done: asyncio.Event | None = None) -> None:
     """Does some work again and again, in a thread that nothing else waits for; `done` is set after the first time.
 
-    What keeps it from being done is logged once, until it is done or something else does: a full disk may take the log, too.
+    What keeps it from being done is logged once, until it is done.
     """
     own = ThreadPoolExecutor(1, thread_name_prefix=f"batchinfer-{getattr(work, '__name__', 'work')}")
-    problem: str | None = None
+    faults = LastingFaults(log, "The service could not be brought up to date")
     try:
         while True:
             try:
                 await asyncio.get_running_loop().run_in_executor(own, work)
-                problem = None
+                faults.over()
                 if done is not None:
                     done.set()
             except Exception as exc:  # noqa: BLE001 - whatever it was, it may pass; the service goes on with what it has
-                if problem != (problem := repr(exc)):
-                    _log(exc)
+                faults.note(exc)
             await asyncio.sleep(seconds)
     finally:
         own.shutdown(wait=False, cancel_futures=True)
-
-
-def _log(exc: Exception) -> None:
-    """What the system says of a file needs no trace."""
-    if isinstance(exc, OSError):
-        where = f"{exc.filename}: " if exc.filename else ""
-        log.error("The service could not be brought up to date: %s%s.", where, exc.strerror)
-    else:
-        log.error("The service could not be brought up to date.", exc_info=exc)

@@ -6,6 +6,7 @@ import logging
 from collections.abc import Callable
 from pathlib import Path
 
+from batchinfer.core.faults import LastingFaults
 from batchinfer.core.home import JobData, job_names
 from batchinfer.serve.served_job import JobState, JobStatus, ServedJob
 
@@ -39,6 +40,7 @@ class JobRegistry:
         self._on_new_job, self._on_removed_job = on_new_job, on_removed_job
         self._records_misses, self._openings = records_misses, openings
         self._problem: str | None = None
+        self._faults = dict[str, LastingFaults]()  # by the name of the job
 
     def refresh(self) -> None:
         """Looks for new jobs and new versions. A data folder that cannot be read takes nothing away."""
@@ -53,14 +55,19 @@ class JobRegistry:
             self._drop([job for name, job in self.jobs.items() if name not in names and _is_gone(job)])
         self.listed = self.listed or names is not None
         for job in self.jobs.values():
+            faults = self._faults.setdefault(
+                job.name, LastingFaults(log, f"The job {job.name} could not be brought up to date")
+            )
             try:
                 job.refresh()
-            except Exception:  # one job must not keep the others from being refreshed
-                log.exception("%s: could not be refreshed", job.name)
+                faults.over()
+            except Exception as exc:  # noqa: BLE001 - one job must not keep the others from being refreshed
+                faults.note(exc)
 
     def _drop(self, gone: list[ServedJob]) -> None:
         for job in gone:
             self.jobs = {name: kept for name, kept in self.jobs.items() if kept is not job}
+            self._faults.pop(job.name, None)
             self._on_removed_job(job)
             log.info("%s: the job was removed from the data folder and is not served any more", job.name)
 

@@ -22,9 +22,9 @@ def said(caplog: pytest.LogCaptureFixture) -> Iterator[pytest.LogCaptureFixture]
 
 
 def test_a_fault_that_lasts_is_logged_once(said: pytest.LogCaptureFixture) -> None:
-    """And again when it comes back, or another one does. What the system says of a file is a sentence without a trace."""
+    """And again when it comes back, but not where it and another one take turns. What the system says is a sentence, no trace."""
     full = OSError(errno.ENOSPC, "No space left on device", "/run/numbers.json")
-    faults: list[Exception | None] = [full, full, full, None, full, KeyError("x"), KeyError("x"), None]
+    faults: list[Exception | None] = [full, full, full, None, full, KeyError("x"), full, KeyError("y"), None]
     done = asyncio.Event()
 
     async def several() -> None:
