@@ -21,9 +21,9 @@ Address = tuple[str, int]
 
 
 def address_of(client: str) -> Address:
-    """client: as granian has it, an IPv6 host in brackets."""
+    """client: as granian has it, an IPv6 host in brackets, and one of a link with its scope, which Python leaves out."""
     host, _, port = client.rpartition(":")
-    return host.strip("[]"), int(port) if port.isdigit() else 0
+    return host.strip("[]").partition("%")[0], int(port) if port.isdigit() else 0
 
 
 @dataclass(frozen=True, slots=True)

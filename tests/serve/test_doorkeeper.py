@@ -12,7 +12,7 @@ from typing import cast
 import pytest
 
 from batchinfer.serve.doorkeeper import CROWDED, FULL, IDLE_SECONDS, Doorkeeper
-from batchinfer.serve.sockets import ClientSocket, Flow
+from batchinfer.serve.sockets import Address, ClientSocket, Flow, address_of
 from tests.factories import LENIENT, imports_job
 from tests.serving import Server, eventually, serving
 
@@ -132,6 +132,20 @@ def test_a_connection_may_wait_for_two_answers() -> None:
     second.__exit__(None, None, None)
     more.__exit__(None, None, None)
     assert not doorkeeper._served
+
+
+@pytest.mark.parametrize(
+    ("client", "address"),
+    [
+        ("192.0.2.1:80", ("192.0.2.1", 80)),
+        ("[2001:db8::1]:80", ("2001:db8::1", 80)),
+        ("[fe80::1%2]:80", ("fe80::1", 80)),
+        ("", ("", 0)),
+    ],
+)
+def test_a_client_is_known_by_the_address_of_its_socket(client: str, address: Address) -> None:
+    """Also one of the same link."""
+    assert address_of(client) == address
 
 
 @pytest.fixture(scope="module")
