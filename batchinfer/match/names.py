@@ -100,25 +100,17 @@ class Named:
     each item of a list again and again, and at a tuple of texts once.
     """
 
-    __slots__ = ("_columns", "_names", "_parts", "concepts", "count", "size", "turkic")
+    __slots__ = ("_columns", "_parts", "concepts", "count", "size", "turkic")
 
     def __init__(self, columns: NameColumns, size: int, turkic: frozenset[str] = frozenset()) -> None:
         """size: bytes of the file that were read for them. turkic: those of the languages whose spellings have to be looked at."""
         self._columns, self.size, self.turkic = columns, size, turkic
         self.count = len(columns[0])
         self.concepts = sum(1 for _ in itertools.groupby(map(repr, columns[0])))
-        self._names: tuple[Name, ...] | None = None
         self._parts: tuple[bytes, ...] | None = None
 
     def __iter__(self) -> Iterator[Name]:
         return map(Name._make, zip(*self._columns, strict=True))
-
-    @property
-    def names(self) -> tuple[Name, ...]:
-        """All of them, for those who ask for records."""
-        if self._names is None:
-            self._names = tuple(self)
-        return self._names
 
     @property
     def weight(self) -> int:

@@ -178,6 +178,16 @@ def test_one_term_of_several_concepts(tmp_path: Path) -> None:
     assert {(match["start"], match["end"]) for match in matches} == {(4, 11)}
 
 
+def test_records_of_names_are_those_of_one_search(tmp_path: Path) -> None:
+    """Places of the same term share them, and nothing keeps them beside the columns for the next search."""
+    with job(tmp_path, [("A", "de", ["Stoff"]), ("B", "de", ["Stoff"])]).served() as version:
+        first, second = version.matcher.find("Stoff und Stoff")
+        [again] = version.matcher.find("Stoff")
+    assert first.names is second.names
+    assert again.names == first.names
+    assert again.names is not first.names
+
+
 def test_languages_restrict(tmp_path: Path) -> None:
     """The word gift is one thing in English and another in German; a longer term of another language hides nothing."""
     named = [
