@@ -66,8 +66,9 @@ class RsgiApp:
         if len(body) < LARGE or scope.method == "HEAD":
             protocol.response_bytes(status, headers, body)  # for HEAD, and with 304, granian leaves the body out
         else:
-            with self._service.doorkeeper.serving(scope.client):
-                await self._service.sender.send(scope.client, protocol, answer)
+            serving = self._service.doorkeeper.serving
+            with serving(scope.client):  # until it is being read
+                await self._service.sender.send(scope.client, protocol, answer, serving(scope.client))
         if route is not None:
             route.observe(status, seconds)
         if self._logged:

@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import time
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from typing import Any
 
 from batchinfer.core.http_limits import MAX_REPLY, MAX_UNDER_WAY, READ_SECONDS, STALL_SECONDS
@@ -60,8 +61,11 @@ class Sender:
         finally:
             self._under_way -= size
 
-    async def send(self, client: str, protocol: Any, reply: Reply) -> None:
-        """Sends a reply with a body: returns when granian has all of it, or the client is cut off."""
+    async def send(self, client: str, protocol: Any, reply: Reply, reading: AbstractContextManager[None]) -> None:
+        """Sends a reply with a body: returns when granian has all of it, or the client is cut off.
+
+        reading: entered while the client reads a large one.
+        """
         status, headers, body = reply
         connection = self._sockets.find(client) if len(body) >= LARGE else None
         if connection is None:
@@ -70,15 +74,22 @@ class Sender:
         if not any(name == "content-length" for name, _ in headers):
             headers = [*headers, ("content-length", str(len(body)))]
         given = asyncio.Event()
-        task = asyncio.create_task(self._deliver(protocol, (status, headers, body), connection, given))
+        task = asyncio.create_task(self._deliver(protocol, (status, headers, body), connection, given, reading))
         self._deliveries.add(task)
         task.add_done_callback(self._deliveries.discard)
         await given.wait()
 
-    async def _deliver(self, protocol: Any, reply: Reply, connection: ClientSocket, given: asyncio.Event) -> None:
+    async def _deliver(
+        self,
+        protocol: Any,
+        reply: Reply,
+        connection: ClientSocket,
+        given: asyncio.Event,
+        held: AbstractContextManager[None],
+    ) -> None:
         """Holds the room that a reply takes until the client has read it, or is cut off. given: set when granian has all of it."""
         status, headers, body = reply
-        with connection, self.holding(len(body)):
+        with held, connection, self.holding(len(body)):
             try:
                 reading = _ClientReading(connection)
                 if len(body) <= AHEAD:
