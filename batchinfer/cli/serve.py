@@ -78,12 +78,12 @@ def serve_(host: str, port: int, workers: int | None, require_keys: bool, no_aut
         workers=workers or min(MOST_WORKERS, len(os.sched_getaffinity(0))),
         latch=Latch(always=require_keys or not is_loopback(host), never=no_auth),
         misses=not no_misses, access_log=access_log,
-        tell=partial(_tell_started, as_json=as_json, can_ask=any(key.is_valid for key in keys)),
+        tell=partial(_tell_started, as_json=as_json, keys=keys),
     )  # fmt: skip
 
 
-def _keys(root: Path, *, must_be_readable: bool) -> list[Record]:
-    """The keys that there are; on loopback none where the file cannot be read, which the service reports."""
+def _keys(root: Path, *, must_be_readable: bool) -> list[Record] | None:
+    """The keys that there are; on loopback None where the file cannot be read, which the service reports."""
     from batchinfer.serve.apikeys import KeyFile
 
     try:
@@ -91,17 +91,13 @@ def _keys(root: Path, *, must_be_readable: bool) -> list[Record]:
     except StoreError:
         if must_be_readable:
             raise
-        return []
+        return None
 
 
-def _tell_started(started: Started, *, as_json: bool, can_ask: bool) -> None:
-    """Says where the service is, and who may ask it, and serves whether anybody reads that or not.
-
-    can_ask: whether there is a key that was not revoked.
-    """
-    nobody = "" if can_ask else ", and there is none: nobody can ask until batchinfer keys add makes one"
+def _tell_started(started: Started, *, as_json: bool, keys: list[Record] | None) -> None:
+    """Says where the service is, and who may ask it, and serves whether anybody reads that or not. keys: as `_keys` has them."""
     said = {
-        "always": f"API keys are required{nobody}.",
+        "always": f"API keys are required{_nobody(keys)}.",
         "never": "No API key is required (--no-auth).",
         "once there is one": "No API key is required as long as there is none: batchinfer keys add NAME makes the first.",
     }
@@ -109,6 +105,15 @@ def _tell_started(started: Started, *, as_json: bool, can_ask: bool) -> None:
     STDERR.write(f"Serving {started.data} on {started.url}, {workers}. {said[started.keys]} Stop with Ctrl-C.")
     if as_json:
         STDOUT.write(json.dumps(started.to_json(), default=str))
+
+
+def _nobody(keys: list[Record] | None) -> str:
+    """Why nobody may ask a service that requires keys; empty where somebody may."""
+    if keys is None:
+        return ", and their file cannot be read: nobody can ask until it can; batchinfer keys list says why"
+    if any(key.is_valid for key in keys):
+        return ""
+    return ", and there is none: nobody can ask until batchinfer keys add makes one"
 
 
 @click.group("keys", cls=Group, invoke_without_command=True)

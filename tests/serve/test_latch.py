@@ -105,6 +105,17 @@ def test_what_holds_of_keys_is_explicit(tmp_path: Path, options: list[str], said
     assert started == {"url": server.url, "data": str(data), "workers": 1, "keys": keys}
 
 
+@pytest.mark.long
+def test_a_key_file_that_cannot_be_read_is_told_at_the_start(tmp_path: Path) -> None:
+    """It is not said that there is no key: `batchinfer keys add` would refuse to make one."""
+    data = tmp_path / "home"
+    data.mkdir()
+    (data / "api-keys.json").write_text("{")
+    with serving(data, tmp_path / "server") as server:
+        assert "API keys are required, and their file cannot be read: nobody can ask until it can" in server.log
+        assert status(server) == 401
+
+
 @pytest.mark.parametrize("options", [["--require-keys", "--no-auth"], ["--json", "--access-log"]])
 def test_options_that_contradict_each_other(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], options: list[str]
