@@ -95,8 +95,8 @@ class Matcher:
         usual limits for one request if it is not given. Raises ResultTooLarge or TooMuchWork beyond it.
         """
         matches, places = self._found(text, languages, utf16=utf16, budget=budget or MatchBudget())
-        # One tuple of records for each term of the text: what is kept for the next text is columns alone.
-        names = {entries: tuple(entries) for entries in {entries for _, entries in matches}}
+        # One tuple of records for each term of the text: what many names take is not kept for the next one.
+        names = {entries: entries.names for entries in {entries for _, entries in matches}}
         return [
             Occurrence(*place, text[start:end], names[entries])
             for ((start, end), entries), place in zip(matches, places, strict=True)
