@@ -178,14 +178,16 @@ def test_one_term_of_several_concepts(tmp_path: Path) -> None:
     assert {(match["start"], match["end"]) for match in matches} == {(4, 11)}
 
 
-def test_records_of_names_are_those_of_one_search(tmp_path: Path) -> None:
-    """Places of the same term share them, and nothing keeps them beside the columns for the next search."""
+@pytest.mark.parametrize("few", [2, 1])
+def test_records_of_names_are_kept_where_they_are_few(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, few: int) -> None:
+    """Places of the same term share them; those of a term that names more are not kept beside the columns for the next search."""
+    monkeypatch.setattr(names, "FEW_NAMES", few)
     with job(tmp_path, [("A", "de", ["Stoff"]), ("B", "de", ["Stoff"])]).served() as version:
         first, second = version.matcher.find("Stoff und Stoff")
         [again] = version.matcher.find("Stoff")
     assert first.names is second.names
     assert again.names == first.names
-    assert again.names is not first.names
+    assert (again.names is first.names) == (few == len(first.names))
 
 
 def test_languages_restrict(tmp_path: Path) -> None:
