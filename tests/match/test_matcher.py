@@ -179,7 +179,9 @@ def test_one_term_of_several_concepts(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("few", [2, 1])
-def test_records_of_names_are_kept_where_they_are_few(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, few: int) -> None:
+def test_records_of_names_are_kept_where_they_are_few(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, few: int
+) -> None:
     """Places of the same term share them; those of a term that names more are not kept beside the columns for the next search."""
     monkeypatch.setattr(names, "FEW_NAMES", few)
     with job(tmp_path, [("A", "de", ["Stoff"]), ("B", "de", ["Stoff"])]).served() as version:
