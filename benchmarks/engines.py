@@ -3,7 +3,8 @@
     python -m benchmarks.engines [--rows 200]
 
 vLLM's own server, a process with the bundled model, is asked what an engine here was asked before: texts, JSON, the scores of
-choices by their first tokens and as wholes. Each kind has one prompt that no engine can take. Then a job of as many rows
+choices by their first tokens and as wholes. Each kind has one prompt that no engine can take. So are fewer prompts with a
+small random adapter, which the server has beside the model, once the model has been asked. Then a job of as many rows
 is run, and the server is killed and started again in the middle of it.
 It does not show how fast a server is: both have the same cores, one after the other.
 """
@@ -12,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import json
 import os
 import signal
 import socket
@@ -241,6 +243,37 @@ def restarted(server: VllmServer, folder: Path, model: Path, rows: int) -> None:
     assert (answered, report.remaining) == (rows, 0)
 
 
+def random_adapter(folder: Path) -> Path:
+    """A small one for the bundled model, as peft would save it, whose answers are others than the model's."""
+    import torch
+    from safetensors.torch import save_file
+
+    folder.mkdir()
+    generator = torch.Generator().manual_seed(0)
+    weights = {}
+    for layer in range(30):
+        name = f"base_model.model.model.layers.{layer}.self_attn.q_proj"
+        weights[f"{name}.lora_A.weight"] = torch.randn(8, 576, generator=generator) * 0.1
+        weights[f"{name}.lora_B.weight"] = torch.randn(576, 8, generator=generator) * 0.1
+    save_file(weights, folder / "adapter_model.safetensors")
+    config = {
+        "peft_type": "LORA", "task_type": "CAUSAL_LM", "r": 8, "lora_alpha": 16, "lora_dropout": 0.0, "bias": "none",
+        "target_modules": ["q_proj"], "base_model_name_or_path": bundled.NAME,
+    }  # fmt: skip
+    (folder / "adapter_config.json").write_text(json.dumps(config), encoding="utf-8")
+    return folder
+
+
+def said_here(model: Path, log: Path, cases: Mapping[str, Case], adapter: Path | None) -> dict[str, Results]:
+    """What an engine of this machine says, by the kinds of cases."""
+    config = EngineConfig(str(model), options={"max_model_len": WINDOW, "kv_cache_memory_bytes": 1 << 28})
+    if adapter is not None:
+        config = replace(config, adapter=str(adapter), adapter_rank=8, adapter_modules=adapter_modules(str(adapter)))
+    with EnginePool(config, place_here("auto", 1), log) as pool:
+        pool.wait_ready()
+        return {kind: case.ask(pool, adapter) for kind, case in cases.items()}
+
+
 def main() -> None:
     """Asks, and prints a line for each kind."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -249,22 +282,22 @@ def main() -> None:
     shared = bundled.shared_folder()
     bundled.ensure(shared, bundled.digest(), print)
     model = bundled.folder(shared, bundled.digest())
-    cases = make_cases(model, rows)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        options = {"max_model_len": WINDOW, "kv_cache_memory_bytes": 1 << 28}
-        config = EngineConfig(str(model), options=options)
-        with EnginePool(config, place_here("auto", 1), folder / "log") as pool:
-            pool.wait_ready()
-            here = {kind: case.ask(pool) for kind, case in cases.items()}
-        with vllm_server(model, folder / "server.log") as server:
-            with server_engine(server.url, folder / "asked", model) as engine:
-                print(*engine.wait_ready().checked, sep="\n")
-                for kind, case in cases.items():
-                    apart = others(here[kind], case.ask(engine))
-                    numbers = ", ".join(str(int.from_bytes(key)) for key in apart) or "none"
-                    count = len(case.prompts)
-                    print(f"{kind}: {count - len(apart)} of {count} equal; others: {numbers}")
+        adapter = random_adapter(folder / "adapter")
+        asked: dict[Path | None, dict[str, Case]] = {
+            None: make_cases(model, rows), adapter: make_cases(model, rows // 2),
+        }  # fmt: skip
+        here = {each: said_here(model, folder / "log", cases, each) for each, cases in asked.items()}
+        with vllm_server(model, folder / "server.log", adapter) as server:
+            for each, cases in asked.items():
+                with server_engine(server.url, folder / f"asked-{each is None}", model, each) as engine:
+                    print(*engine.wait_ready().checked, sep="\n")
+                    for kind, case in cases.items():
+                        apart = others(here[each][kind], case.ask(engine, each))
+                        numbers = ", ".join(str(int.from_bytes(key)) for key in apart) or "none"
+                        what, count = kind if each is None else f"{kind} with an adapter", len(case.prompts)
+                        print(f"{what}: {count - len(apart)} of {count} equal; others: {numbers}")
             restarted(server, folder, model, rows)
 
 

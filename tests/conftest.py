@@ -151,24 +151,9 @@ def engine(engine_slot: EngineSlot) -> EnginePool:
 @pytest.fixture
 def adapter(tmp_path: Path) -> Path:
     """A small random LoRA adapter for the bundled model, as peft would save it."""
-    import torch
-    from safetensors.torch import save_file
+    from benchmarks.engines import random_adapter  # which imports all that a run does
 
-    folder = tmp_path / "adapter"
-    folder.mkdir()
-    generator = torch.Generator().manual_seed(0)
-    weights = {}
-    for layer in range(30):
-        name = f"base_model.model.model.layers.{layer}.self_attn.q_proj"
-        weights[f"{name}.lora_A.weight"] = torch.randn(8, 576, generator=generator) * 0.1
-        weights[f"{name}.lora_B.weight"] = torch.randn(576, 8, generator=generator) * 0.1
-    save_file(weights, folder / "adapter_model.safetensors")
-    config = {
-        "peft_type": "LORA", "task_type": "CAUSAL_LM", "r": 8, "lora_alpha": 16, "lora_dropout": 0.0, "bias": "none",
-        "target_modules": ["q_proj"], "base_model_name_or_path": bundled.NAME,
-    }  # fmt: skip
-    (folder / "adapter_config.json").write_text(json.dumps(config), encoding="utf-8")
-    return folder
+    return random_adapter(tmp_path / "adapter")
 
 
 @pytest.fixture

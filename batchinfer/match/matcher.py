@@ -20,7 +20,7 @@ from batchinfer.core.files import DAMAGE, why_damaged
 from batchinfer.core.open_file import OpenFile
 from batchinfer.errors import MissingExtra, StoreError
 from batchinfer.match.budget import LEAST_WRITTEN, MatchBudget
-from batchinfer.match.names import Named, NamedTerms, Occurrence, Span
+from batchinfer.match.names import Name, Named, NamedTerms, Occurrence, Span
 from batchinfer.match.stored import deserialized, read_facts
 from batchinfer.match.version import MATCHER_FORMAT, IncompatibleMatcher
 
@@ -95,12 +95,16 @@ class Matcher:
         usual limits for one request if it is not given. Raises ResultTooLarge or TooMuchWork beyond it.
         """
         matches, places = self._found(text, languages, utf16=utf16, budget=budget or MatchBudget())
-        # One tuple of records for each term of the text: what many names take is not kept for the next one.
-        names = {entries: entries.names for entries in {entries for _, entries in matches}}
-        return [
-            Occurrence(*place, text[start:end], names[entries])
-            for ((start, end), entries), place in zip(matches, places, strict=True)
-        ]
+        found, many = (
+            list[Occurrence](),
+            dict[Named, tuple[Name, ...]](),
+        )  # made once for this text, and not kept for the next
+        for ((start, end), entries), place in zip(matches, places, strict=True):
+            names = entries.few or many.get(entries)
+            if names is None:
+                names = many[entries] = entries.records()
+            found.append(Occurrence(*place, text[start:end], names))
+        return found
 
     def find_json(
         self, text: str, *, languages: Collection[str] = (), utf16: bool = False, budget: MatchBudget | None = None

@@ -20,7 +20,7 @@ if TYPE_CHECKING:  # it needs the libraries of matching, which a service without
 MOST_KEPT = 8 << 20  # bytes of names in the file: some 50 MB when read; what common terms name is read once
 FEW = 64  # bytes that any names take beside what the file has
 LEAST_NAME = 60  # bytes that a name counts at least: where columns are equal, the file has much less than memory
-FEW_NAMES = 16  # of a term; most have fewer, and are asked for again and again
+FEW_NAMES = 256  # of a term; most have fewer, and are asked for again and again
 RANGE = 40  # bytes that a range of languages counts, or a spelling
 POINTERS = 40  # bytes that a name takes once more
 
@@ -101,25 +101,22 @@ class Named:
     each item of a list again and again, and at a tuple of texts once. Records of few names are kept, too.
     """
 
-    __slots__ = ("_columns", "_few", "_parts", "concepts", "count", "size", "turkic")
+    __slots__ = ("_columns", "_parts", "concepts", "count", "few", "size", "turkic")
 
     def __init__(self, columns: NameColumns, size: int, turkic: frozenset[str] = frozenset()) -> None:
         """size: bytes of the file that were read for them. turkic: those of the languages whose spellings have to be looked at."""
         self._columns, self.size, self.turkic = columns, size, turkic
         self.count = len(columns[0])
         self.concepts = sum(1 for _ in itertools.groupby(map(repr, columns[0])))
-        self._few: tuple[Name, ...] | None = None
+        self.few: tuple[Name, ...] | None = None
         self._parts: tuple[bytes, ...] | None = None
 
-    @property
-    def names(self) -> tuple[Name, ...]:
-        """All of them as records."""
-        if self._few is not None:
-            return self._few
-        names = tuple(self)
+    def records(self) -> tuple[Name, ...]:
+        """All of them, kept as `few` where they are."""
+        records = tuple(self)
         if self.count <= FEW_NAMES:
-            self._few = names
-        return names
+            self.few = records
+        return records
 
     def __iter__(self) -> Iterator[Name]:
         return map(Name._make, zip(*self._columns, strict=True))
