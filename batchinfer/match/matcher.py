@@ -95,10 +95,8 @@ class Matcher:
         usual limits for one request if it is not given. Raises ResultTooLarge or TooMuchWork beyond it.
         """
         matches, places = self._found(text, languages, utf16=utf16, budget=budget or MatchBudget())
-        found, many = (
-            list[Occurrence](),
-            dict[Named, tuple[Name, ...]](),
-        )  # made once for this text, and not kept for the next
+        found = list[Occurrence]()
+        many = dict[Named, tuple[Name, ...]]()  # made once for this text, and not kept for the next one
         for ((start, end), entries), place in zip(matches, places, strict=True):
             names = entries.few or many.get(entries)
             if names is None:
