@@ -122,7 +122,9 @@ class Folded:
             bare = [(at[start], at[end]) for start, end in found]
         if self.clusters is None:
             return bare
-        starts, ends, here = list[int](), list[int](), 0
+        starts: list[int] = []
+        ends: list[int] = []
+        here = 0
         for length, visible, folded in self.clusters():
             starts += [here] * folded
             ends += [here + visible] * folded

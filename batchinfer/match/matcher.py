@@ -95,8 +95,8 @@ class Matcher:
         usual limits for one request if it is not given. Raises ResultTooLarge or TooMuchWork beyond it.
         """
         matches, places = self._found(text, languages, utf16=utf16, budget=budget or MatchBudget())
-        found = list[Occurrence]()
-        many = dict[Named, tuple[Name, ...]]()  # made once for this text, and not kept for the next one
+        found: list[Occurrence] = []  # list[Occurrence]() would take 0.3 µs, of some 10 for a short text
+        many: dict[Named, tuple[Name, ...]] = {}  # made once for this text, and not kept for the next one
         for ((start, end), entries), place in zip(matches, places, strict=True):
             names = entries.few or many.get(entries)
             if names is None:
@@ -159,7 +159,8 @@ class Matcher:
         if not places:
             return None if places is None else []
         budget.spend_places(len(places))
-        spans, matches = folded.spans([(start, end) for start, end, _ in places]), list[Match]()
+        spans = folded.spans([(start, end) for start, end, _ in places])
+        matches: list[Match] = []
         held, named, plain, most = budget.held, self._named, folded.plain, budget.names
         for (_, end, number), span in zip(places, spans, strict=True):
             entries = held.get((number, ranges)) or named(number, ranges, budget)

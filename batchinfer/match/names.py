@@ -99,14 +99,17 @@ class Named:
 
     Names are kept as columns, in tuples: the garbage collector, for which the whole process waits, looks at each object and at
     each item of a list again and again, and at a tuple of texts once. Records of few names are kept, too.
+
+    weight: what they take, in bytes that stand for some more of memory.
     """
 
-    __slots__ = ("_columns", "_parts", "concepts", "count", "few", "size", "turkic")
+    __slots__ = ("_columns", "_parts", "concepts", "count", "few", "size", "turkic", "weight")
 
     def __init__(self, columns: NameColumns, size: int, turkic: frozenset[str] = frozenset()) -> None:
         """size: bytes of the file that were read for them. turkic: those of the languages whose spellings have to be looked at."""
         self._columns, self.size, self.turkic = columns, size, turkic
         self.count = len(columns[0])
+        self.weight = max(size, LEAST_NAME * self.count)
         self.concepts = sum(1 for _ in itertools.groupby(map(repr, columns[0])))
         self.few: tuple[Name, ...] | None = None
         self._parts: tuple[bytes, ...] | None = None
@@ -120,11 +123,6 @@ class Named:
 
     def __iter__(self) -> Iterator[Name]:
         return map(Name._make, zip(*self._columns, strict=True))
-
-    @property
-    def weight(self) -> int:
-        """What they take, in bytes that stand for some more of memory."""
-        return max(self.size, LEAST_NAME * self.count)
 
     def json(self, start: int, end: int, text: str) -> bytes:
         """`Occurrence.flat` as JSON, without its brackets: all but the span is the same each time, and written once."""

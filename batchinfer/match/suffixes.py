@@ -45,7 +45,7 @@ class Suffixes:
             return None
         if all([numbers[number] == NONE for _, _, number in found]):  # noqa: C419 - the list is quicker
             return found
-        places = list[Place]()
+        places: list[Place] = []
         for place in found:
             places.append(place)
             if numbers[place[2]] != NONE:

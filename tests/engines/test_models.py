@@ -11,16 +11,6 @@ from batchinfer.engines import models
 from tests.tiny import make_job, numbered
 
 
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    """A model folder with two files."""
-    made = tmp_path / "model"
-    made.mkdir()
-    (made / "config.json").write_text("{}", encoding="utf-8")
-    (made / "weights").write_bytes(b"abc")
-    return made
-
-
 def test_other_weights_in_one_folder_are_told_apart(tmp_path: Path, tiny: Path) -> None:
     """So that what runs took by one model is not taken for what they take by the other; people see one name."""
     job, data = make_job(tmp_path / "shop", numbered(1), shutil.copytree(tiny, tmp_path / "model"))
@@ -31,7 +21,7 @@ def test_other_weights_in_one_folder_are_told_apart(tmp_path: Path, tiny: Path) 
     assert (other.label, other.exact_label != first.exact_label) == (first.label, True)
 
 
-def test_files_of_a_hub_model_are_those_in_the_hubs_cache(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_files_of_a_hub_model_are_those_in_the_hubs_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of its commit; where they cannot be had nobody guesses. A folder is its own."""
     asked = list[tuple[str, str | None]]()
 
@@ -41,11 +31,11 @@ def test_files_of_a_hub_model_are_those_in_the_hubs_cache(folder: Path, monkeypa
         assert "*/*" in ignore_patterns
         if source == "org/gone":
             raise OSError(source)
-        return str(folder)
+        return str(tmp_path)
 
     monkeypatch.setattr("huggingface_hub.snapshot_download", snapshot)
-    assert models.files_of("org/name", "a" * 40) == folder
+    assert models.files_of("org/name", "a" * 40) == tmp_path
     assert models.files_of("org/gone", None) is None
     assert asked == [("org/name", "a" * 40), ("org/gone", None)]
-    assert models.files_of(str(folder), None) == folder
+    assert models.files_of(str(tmp_path), None) == tmp_path
     assert len(asked) == 2
